@@ -1,0 +1,247 @@
+"""What a plug-in must be. One page: read it before you write a policy, an encoder or a trainer of your own.
+
+Shapes: B images, N captions an image (samples or beams), T words, R regions, D feature width, H hidden,
+V vocabulary. A *row* is one caption: row b·N + n is caption n of image b.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Memory = Any  # a tree (dicts, tuples, dataclass-free) of tensors, images first: what a policy keeps of the images
+State = Any  # a tree of fixed-shape tensors, rows first: where each caption stands
+
+
+def tree_map(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """`change` applied to every tensor of a tree of dicts, tuples and lists."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, Mapping):
+        return {key: tree_map(change, value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(tree_map(change, value) for value in tree)
+    raise TypeError(f"a tree holds tensors, dicts, tuples and lists, not {type(tree).__name__}")
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """What a policy must know of the features before it sees any. `grid` is (h, w), with h·w = regions."""
+
+    regions: int
+    width: int
+    grid: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """The images of a batch. Text without images has no regions: values (B, 0, 0)."""
+
+    values: Tensor  # (B, R, D) float
+    mask: Tensor  # (B, R) bool: True where there is a region
+    grid: tuple[int, int] | None = None
+    boxes: Tensor | None = None  # (B, R, 4): left, top, right, bottom as shares of the image, in [0, 1]
+    pixels: Tensor | None = None  # (B, 3, S, S) in [0, 1], for an encoder that is trained along
+
+    @property
+    def images(self) -> int:
+        return self.values.shape[0]
+
+    def to(self, device: torch.device | str) -> "Features":
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            values=self.values.to(device, non_blocking=True),
+            mask=self.mask.to(device, non_blocking=True),
+            boxes=move(self.boxes),
+            pixels=move(self.pixels),
+        )
+
+
+class Encoder(nn.Module, ABC):
+    """Images in [0, 1], float32, (B, 3, size, size) -> Features without pixels.
+
+    `size` and `resize` say how a picture of any shape becomes such a square: "squash" ignores the aspect,
+    "crop" takes the centre after scaling the short side. Batch norms of pretrained weights stay in evaluation mode.
+    """
+
+    size: int
+    resize: str  # "squash" | "crop"
+    shape: FeatureShape
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Features: ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Token ids <-> words. The vocabulary of a data set is one; a subword tokeniser may be another."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def pad(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int | None: ...  # None: every caption has the full length
+    @property
+    def banned(self) -> tuple[int, ...]: ...  # never said: padding, start, unknown
+
+    def encode(self, words: Sequence[str]) -> list[int]: ...  # without the end token
+    def words(self, tokens: Sequence[int]) -> list[str]: ...  # up to the end token, without it
+
+
+def caption_mask(words: Tensor, end: int | None) -> Tensor:
+    """(…, T) ids -> (…, T) bool: True up to the first end token, that one included. Nothing after it counts."""
+    if end is None:
+        return torch.ones_like(words, dtype=torch.bool)
+    ended = (words == end).long().cumsum(-1)
+    return (ended - (words == end).long()) == 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a policy says at one word of each row."""
+
+    logits: Tensor  # (rows, V), of the next word
+    state: State
+    choices: Tensor | None = None  # (rows, …): random decisions besides the word, such as a gaze
+    attention: Tensor | None = None  # (rows, R), on request
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a policy says of whole captions. Entries behind the end token mean nothing: mask them."""
+
+    log_prob: Tensor  # (B, N, T), of each word given those before
+    choice_log_prob: Tensor | None = None  # (B, N, T)
+    choice_entropy: Tensor | None = None  # (B, N, T)
+    entropy: Tensor | None = None  # (B, N, T), on request, of the word distribution
+    logits: Tensor | None = None  # (B, N, T, V), on request
+    attention: Tensor | None = None  # (B, N, T, R), on request
+    extras: Mapping[str, Tensor] = field(default_factory=dict)  # on request: scalars that a loss may add
+
+
+class Policy(nn.Module, ABC):
+    """Writes captions. A concrete policy gives `remember`, `start`, `step`; the rest has a default.
+
+    It is made as `Class(codec, shape, **settings_of_the_recipe)`.
+    A *choice* is every random decision besides the word. `step` draws it from `uniforms`, takes the likeliest when
+    there are none, and replays `choices` when they are given: train() and eval() never decide this.
+    """
+
+    codec: Codec
+    coins: int = 0  # uniforms that `step` needs for each row: its choices' randomness
+
+    @abstractmethod
+    def remember(self, features: Features) -> Memory:
+        """What is computed once an image. Samples and beams share it."""
+
+    @abstractmethod
+    def start(self, memory: Memory, n: int, length: int) -> State:
+        """The state of B·n rows before their first word; `length` words at most will follow."""
+
+    @abstractmethod
+    def step(
+        self,
+        words: Tensor,  # (rows,): the words just said
+        state: State,
+        memory: Memory,
+        *,
+        uniforms: Tensor | None = None,  # (rows, coins)
+        choices: Tensor | None = None,
+        want: Collection[str] = (),  # "attention"
+    ) -> Step: ...
+
+    def score(
+        self,
+        memory: Memory,
+        words: Tensor,  # (B, N, T)
+        *,
+        choices: Tensor | None = None,  # (B, N, T, …)
+        uniforms: Tensor | None = None,  # (B, N, T, coins)
+        want: Collection[str] = (),  # "entropy", "logits", "attention", "extras"
+    ) -> Scores:
+        """Captions under this policy, word by word. Parallel policies override this plain loop."""
+        if self.coins:
+            raise NotImplementedError(f"{type(self).__name__} makes choices: its score must replay them")
+        images, n, length = words.shape
+        state = self.start(memory, n, length)
+        said = torch.full_like(words[..., 0].reshape(-1), self.codec.start)
+        log_probs, entropies, logits, attentions = [], [], [], []
+        for t in range(length):
+            step = self.step(said, state, memory, want=want)
+            state, said = step.state, words[..., t].reshape(-1)
+            log_p = step.logits.log_softmax(-1)
+            log_probs.append(log_p.gather(-1, said[:, None])[:, 0])
+            if "entropy" in want:
+                entropies.append(entropy_of(log_p))
+            if "logits" in want:
+                logits.append(step.logits)
+            if "attention" in want and step.attention is not None:
+                attentions.append(step.attention)
+
+        def stacked(steps: list[Tensor]) -> Tensor | None:
+            return torch.stack(steps, 1).unflatten(0, (images, n)) if steps else None
+
+        return Scores(
+            log_prob=torch.stack(log_probs, 1).unflatten(0, (images, n)),
+            entropy=stacked(entropies),
+            logits=stacked(logits),
+            attention=stacked(attentions),
+        )
+
+    def forward(self, features: Features, words: Tensor, **arguments: Any) -> Scores:
+        """remember + score, in one call for DistributedDataParallel."""
+        return self.score(self.remember(features), words, **arguments)
+
+    def select(self, state: State, rows: Tensor) -> State:
+        """The state of other rows: `rows` (any number of them) reorders or repeats rows within their image."""
+        return tree_map(lambda tensor: tensor.index_select(0, rows), state)
+
+
+def entropy_of(log_p: Tensor) -> Tensor:
+    """(…, V) log-probabilities, perhaps with -inf -> (…) entropy in nats."""
+    return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a trainer learns from: some images, N captions of each."""
+
+    images: Tensor  # (B,) rows of the split
+    features: Features
+    words: Tensor  # (B, N, T): ids, the end token (unless the caption was cut), then padding
+    mask: Tensor  # (B, N, T) bool: the words that count, the end token among them
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(
+            self.images.to(device, non_blocking=True),
+            self.features.to(device),
+            self.words.to(device, non_blocking=True),
+            self.mask.to(device, non_blocking=True),
+        )
+
+
+class Trainer(Protocol):
+    """Turns batches into a better policy. Made as `Class(policy, **settings_of_the_recipe)`.
+
+    Trainers share functions (losses, optimisers), not a base class.
+    """
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]: ...  # for devices, DDP and checkpoints
+
+    def update(self, batch: Batch) -> dict[str, Tensor]: ...  # detached scalars, named as TensorBoard shows them
+
+    def state_dict(self) -> dict[str, Any]: ...  # optimisers, schedules, baselines; tensors and plain values only
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

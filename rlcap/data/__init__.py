@@ -1,0 +1,1 @@
+"""Data on its way in: annotations, words, features, batches."""

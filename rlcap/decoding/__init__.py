@@ -1,0 +1,1 @@
+"""How words are chosen: the one word loop, samplers, constraints, beam search."""
