@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-Memory = Any  # a tree (dicts, tuples, dataclass-free) of tensors, images first: what a policy keeps of the images
+Memory = Any  # a tree of tensors, images first: what a policy keeps of the images
 State = Any  # a tree of fixed-shape tensors, rows first: where each caption stands
 
 
@@ -180,7 +180,7 @@ class Policy(nn.Module, ABC):
         for t in range(length):
             step = self.step(said, state, memory, want=want)
             state, said = step.state, words[..., t].reshape(-1)
-            log_p = step.logits.log_softmax(-1)
+            log_p = at_least_float32(step.logits).log_softmax(-1)
             log_probs.append(log_p.gather(-1, said[:, None])[:, 0])
             if "entropy" in want:
                 entropies.append(entropy_of(log_p))
@@ -208,6 +208,11 @@ class Policy(nn.Module, ABC):
         return tree_map(lambda tensor: tensor.index_select(0, rows), state)
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Sums over a vocabulary are not left to half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def entropy_of(log_p: Tensor) -> Tensor:
     """(…, V) log-probabilities, perhaps with -inf -> (…) entropy in nats."""
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1)
@@ -231,8 +236,22 @@ class Batch:
         )
 
 
+@dataclass(frozen=True)
+class Course:
+    """What a trainer must know of the run that it is part of."""
+
+    updates: int  # in all: the length of its schedules
+    precision: torch.dtype = torch.float32  # of the forward pass on an accelerator
+    device: torch.device = torch.device("cpu")
+    seed: int = 1
+
+    def autocast(self) -> torch.autocast:
+        """For the forward pass; weights, losses and the optimiser stay in float32."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+
 class Trainer(Protocol):
-    """Turns batches into a better policy. Made as `Class(policy, **settings_of_the_recipe)`.
+    """Turns batches into a better policy. Made as `Class(policy, course, **settings_of_the_recipe)`.
 
     Trainers share functions (losses, optimisers), not a base class.
     """
@@ -240,8 +259,12 @@ class Trainer(Protocol):
     @property
     def networks(self) -> Mapping[str, nn.Module]: ...  # for devices, DDP and checkpoints
 
-    def update(self, batch: Batch) -> dict[str, Tensor]: ...  # detached scalars, named as TensorBoard shows them
+    def update(
+        self, batch: Batch
+    ) -> dict[str, Tensor]: ...  # detached scalars, named as TensorBoard shows them
 
-    def state_dict(self) -> dict[str, Any]: ...  # optimisers, schedules, baselines; tensors and plain values only
+    def state_dict(
+        self,
+    ) -> dict[str, Any]: ...  # optimisers, schedules, baselines; tensors and plain values only
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

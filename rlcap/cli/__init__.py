@@ -1,1 +1,103 @@
-"""The command line."""
+"""The command line: one file a command, imported only when it is called, so that `--help` answers at once.
+
+A command's file has `configure(parser)` and `run(arguments) -> int`, its exit status. Once it is imported, its name
+stands in this module: the builtin `list` cannot be used here.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from rlcap import progress
+from rlcap.errors import RlcapError, did_you_mean
+from rlcap.version import __version__
+
+COMMANDS = {
+    "demo": "the whole story on made-up scenes: data, training, evaluation, pictures",
+    "prepare": "annotations -> a prepared data set; --check only says what a file holds",
+    "features": "extract, import or check image features",
+    "train": "train a recipe",
+    "evaluate": "caption a split and score the captions",
+    "caption": "caption images",
+    "export": "put a run into one folder that works anywhere",
+    "list": "policies, encoders, trainers, recipes: what there is by name",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command. 0: done, 2: something that the user can mend, 130: interrupted."""
+    given = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in given
+    try:
+        try:
+            arguments = _parsed(given)
+        except SystemExit as stop:  # argparse has said all
+            return int(stop.code or 0)
+        progress.QUIET = arguments.quiet
+        status: int = importlib.import_module(f"rlcap.cli.{arguments.command}").run(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt as stop:
+        return _report(f"interrupted{f': {stop}' if str(stop) else ''}", 130, debug)
+    except BrokenPipeError:  # whoever read our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        return 141
+    except RlcapError as error:
+        return _report(str(error), 2, debug)
+    except OSError as error:
+        return _report(_told(error), 2, debug)
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="rlcap",
+        description="Train image captioners with sequence-level objectives.",
+        epilog="rlcap COMMAND --help says more of a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"rlcap {__version__}")
+    _add_switches(parser, default=False)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    parsers = {
+        name: commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
+        for name, meaning in COMMANDS.items()
+    }
+    called = next((word for word in given if not word.startswith("-")), None)
+    if called is None:
+        parser.parse_args(given)
+        parser.error("name a command, such as rlcap demo (rlcap --help shows all)")
+    if called not in COMMANDS:
+        parser.error(f"there is no command '{called}'{did_you_mean(called, COMMANDS)}")
+    start = given.index(called)
+    arguments = parser.parse_args(given[:start], argparse.Namespace(command=called))
+    command = parsers[called]
+    _add_switches(command, default=argparse.SUPPRESS)  # what was given before the command stands
+    importlib.import_module(f"rlcap.cli.{called}").configure(command)
+    try:
+        return command.parse_intermixed_args(given[start + 1 :], arguments)  # overrides may follow options
+    except TypeError:  # not for commands that have commands of their own
+        return command.parse_args(given[start + 1 :], arguments)
+
+
+def _add_switches(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument(
+        "--debug", action="store_true", default=default, help="show the traceback of an error"
+    )
+    parser.add_argument("--quiet", action="store_true", default=default, help="no progress, only results")
+
+
+def _report(message: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    for line in message.splitlines():
+        print(f"rlcap: {line}", file=sys.stderr)
+    return status
+
+
+def _told(error: OSError) -> str:
+    """One line with the file, if the system names one: it does not when a disk is full."""
+    file = f"{error.filename}: " if error.filename is not None else ""
+    return f"{file}{' '.join((error.strerror or str(error)).split())}; --debug shows where"

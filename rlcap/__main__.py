@@ -1,0 +1,7 @@
+"""`python -m rlcap`."""
+
+import sys
+
+from rlcap.cli import main
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""`rlcap evaluate RUN`: free-running captions of a split and their metrics."""
+
+import argparse
+
+from rlcap.cli.decoding import add_switches, given
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the folder of a run, or an exported one")
+    parser.add_argument("--split", help="default: the recipe's data.evaluate")
+    parser.add_argument("--data", metavar="FOLDER", help="the prepared data set, if it has moved")
+    parser.add_argument("--features", metavar="FILE.h5", help="its features, if they have moved")
+    parser.add_argument("--ensemble", metavar="RUN", nargs="+", default=[], help="decode together with these runs")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    parser.add_argument("--out", metavar="FOLDER", help="where captions and scores go (default: RUN/captions)")
+    parser.add_argument("--json", action="store_true", help="print the corpus metrics as JSON")
+    parser.add_argument("--device", default="auto")
+    add_switches(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import json
+    from pathlib import Path
+
+    from rlcap.run import load
+
+    main = load(arguments.run, arguments.device, arguments.checkpoint)
+    others = [load(path, arguments.device, arguments.checkpoint) for path in arguments.ensemble]
+    settings = given(arguments)
+    result, pointed = main.evaluate(arguments.split, arguments.data, arguments.features, others, **settings)
+    folder = Path(arguments.out) if arguments.out else main.folder / "captions"
+    way = "_".join(f"{name}{value}" for name, value in settings.items())
+    name = "_".join(part for part in (result.split, "ensemble" if others else "", way) if part)
+    result.save(folder, name)
+    if arguments.json:
+        print(json.dumps(result.corpus))
+        return 0
+    print(f"{main.folder} on {result.split} ({len(result.captions)} images), x100")
+    print(result.table())
+    if pointed is not None:
+        print(pointed.sentence())
+    print(f"captions: {folder / name}.json (coco results format), scores: {folder / name}_scores.json")
+    return 0

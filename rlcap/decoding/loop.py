@@ -1,0 +1,87 @@
+"""The one word loop: a policy writes captions word by word, greedily or by drawing."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlcap.contracts import Memory, Policy, at_least_float32, caption_mask
+from rlcap.decoding.choosing import Sampling, drawn, likeliest
+from rlcap.decoding.constraints import Constraints, constrain
+
+
+@dataclass(frozen=True)
+class Captions:
+    """N captions of each of B images, as they were written."""
+
+    words: Tensor  # (B, N, T), padding behind the end token
+    mask: Tensor  # (B, N, T) bool: up to the end token, that one included
+    log_prob: Tensor  # (B, N, T): of the distribution that the word was chosen from; 0 behind the end token
+    choices: Tensor | None = None  # (B, N, T, …)
+    attention: Tensor | None = None  # (B, N, T, R), on request
+
+
+def write(
+    policy: Policy,
+    memory: Memory,
+    *,
+    images: int,
+    length: int,
+    n: int = 1,
+    sampling: Sampling | None = None,  # None: the likeliest word each time
+    uniforms: Tensor | None = None,  # (B, N, T, 1 + policy.coins), needed for sampling: words first, then choices
+    constraints: Constraints = Constraints(),  # noqa: B008  frozen
+    want: Collection[str] = (),  # "attention"
+) -> Captions:
+    """Captions of at most `length` words. There is no host synchronisation on an accelerator: all words are run."""
+    codec, rows = policy.codec, images * n
+    state = policy.start(memory, n, length)
+    draws = None if uniforms is None else uniforms.reshape(rows, length, -1)
+    device = draws.device if draws is not None else _device_of(policy)
+    words = torch.full((rows, length), codec.pad, dtype=torch.long, device=device)
+    log_probs: list[Tensor] = []
+    said = torch.full((rows,), codec.start, dtype=torch.long, device=device)
+    ended = torch.zeros(rows, dtype=torch.bool, device=device)
+    choices, attentions = [], []
+
+    for t in range(length):
+        coins = None if draws is None else draws[:, t, 1:]
+        step = policy.step(said, state, memory, uniforms=coins, want=want)
+        state = step.state
+        scores = constrain(at_least_float32(step.logits), words, t, codec, constraints)
+        if sampling is None:
+            log_p = scores.log_softmax(-1)
+            said = likeliest(scores)
+        else:
+            if draws is None:
+                raise ValueError("sampling needs uniforms")
+            log_p = sampling.log_probabilities(scores)
+            said = drawn(log_p, draws[:, t, 0])
+        said = said.masked_fill(ended, codec.pad)
+        words[:, t] = said
+        log_probs.append(log_p.gather(-1, said[:, None])[:, 0].masked_fill(ended, 0.0))
+        if step.choices is not None:
+            choices.append(step.choices)
+        if step.attention is not None:
+            attentions.append(step.attention)
+        if codec.end is not None:
+            ended = ended | (said == codec.end)
+            if device.type == "cpu" and bool(ended.all()):
+                break
+
+    def stacked(steps: list[Tensor]) -> Tensor | None:
+        return torch.stack(steps, 1).unflatten(0, (images, n)) if steps else None
+
+    words = words[:, : t + 1].unflatten(0, (images, n))
+    return Captions(
+        words=words,
+        mask=caption_mask(words, codec.end),
+        log_prob=torch.stack(log_probs, 1).unflatten(0, (images, n)),
+        choices=stacked(choices),
+        attention=stacked(attentions),
+    )
+
+
+def _device_of(policy: Policy) -> torch.device:
+    return next(policy.parameters()).device

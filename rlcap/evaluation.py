@@ -1,0 +1,146 @@
+"""A split -> free-running captions -> the table of metrics, and files that any other tool can score."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlcap.config import Decoding
+from rlcap.contracts import Policy
+from rlcap.data.batches import FeatureSource, feature_batches, pad
+from rlcap.data.dataset import Split
+from rlcap.data.frequencies import END, DocumentFrequencies
+from rlcap.decoding.decode import Hypothesis, decode
+from rlcap.files import write_text
+from rlcap.metrics import evaluate_captions
+from rlcap.metrics.cider import cider_d
+from rlcap.metrics.pointing import Pointing, pointing
+from rlcap.progress import track
+
+IMAGES_AT_ONCE = 50
+NAMES = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider_d": "CIDEr-D",
+    "cider_d_training": "CIDEr-D, training's frequencies and end token",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The captions of a split and what they are worth."""
+
+    split: str
+    image_ids: list[int | str]
+    captions: list[str]
+    corpus: dict[str, float]  # metric -> value over the whole split, between 0 and 1 (CIDEr: 0 and 10)
+    per_image: dict[str, list[float]] = field(repr=False)
+
+    def table(self) -> str:
+        """For people: a line a metric, x100 as papers print it."""
+        width = max(len(name) for name in NAMES.values())
+        return "\n".join(
+            f"{NAMES[key]:<{width}}  {100 * self.corpus[key]:7.2f}" for key in NAMES if key in self.corpus
+        )
+
+    def save(self, folder: Path, name: str) -> None:
+        """`name.json`: the coco results format; `name_scores.json`: the metrics, corpus and per image."""
+        results = [
+            {"image_id": image, "caption": caption}
+            for image, caption in zip(self.image_ids, self.captions, strict=True)
+        ]
+        write_text(folder / f"{name}.json", json.dumps(results, ensure_ascii=False, indent=0))
+        scores: dict[str, Any] = {"split": self.split, "corpus": self.corpus, "per_image": self.per_image}
+        write_text(folder / f"{name}_scores.json", json.dumps(scores))
+
+
+def caption_split(
+    policy: Policy,
+    source: FeatureSource,
+    rows: np.ndarray,
+    settings: Decoding,
+    device: torch.device,
+    seed: int = 1,
+    what: str = "captioning",
+) -> list[Hypothesis]:
+    """One caption an image, in the order of `rows`."""
+    hypotheses: list[Hypothesis] = []
+    batches = feature_batches(source, rows, IMAGES_AT_ONCE)
+    for features in track(batches, what, total=-(-len(rows) // IMAGES_AT_ONCE)):
+        keys = torch.arange(len(hypotheses), len(hypotheses) + features.images, device=device)
+        found = decode(policy, features.to(device), settings, keys=keys, seed=seed)
+        hypotheses += [best[0] for best in found]
+    return hypotheses
+
+
+def evaluate(
+    policy: Policy,
+    source: FeatureSource,
+    rows: np.ndarray,
+    split: Split,
+    frequencies: DocumentFrequencies,
+    settings: Decoding,
+    device: torch.device,
+    seed: int = 1,
+) -> Evaluation:
+    """Captions this split and scores it. Teacher forcing has no part in it."""
+    hypotheses = caption_split(policy, source, rows, settings, device, seed, f"captioning {split.name}")
+    words = [list(hypothesis.words) for hypothesis in hypotheses]
+    scores = dict(evaluate_captions(words, split.tokens))
+    scores["cider_d_training"] = cider_d(
+        [[*caption, END] for caption in words],
+        [[[*reference, END] for reference in references] for references in split.tokens],
+        frequencies=frequencies,
+    )
+    return Evaluation(
+        split=split.name,
+        image_ids=[record.image if record.image_id is None else record.image_id for record in split.records],
+        captions=[hypothesis.text for hypothesis in hypotheses],
+        corpus={name: float(result.corpus) for name, result in scores.items()},
+        per_image={name: result.per_image.tolist() for name, result in scores.items()},
+    )
+
+
+@torch.inference_mode()
+def point(
+    policy: Policy,
+    source: FeatureSource,
+    rows: np.ndarray,
+    split: Split,
+    grid: tuple[int, int],
+    device: torch.device,
+    max_words: int,
+) -> Pointing | None:
+    """Where attention goes while the references' object words are said, against the objects' known places.
+
+    None for a policy without attention or records that name no objects.
+    """
+    policy.eval()
+    found = []
+    for first in range(0, len(rows), IMAGES_AT_ONCE):
+        some = slice(first, first + IMAGES_AT_ONCE)
+        captions = [_ids(tokens, policy, max_words) for tokens in split.tokens[some]]
+        fewest = min(len(image) for image in captions)
+        words = pad([image[:fewest] for image in captions], policy.codec.pad).to(device)
+        features = source.read(rows[some]).to(device)
+        attention = policy.score(policy.remember(features), words, want=["attention"]).attention
+        if attention is None:
+            return None
+        looks = attention.float().cpu().numpy()
+        for record, look in zip(split.records[some], looks, strict=True):
+            boxes = [thing.box for thing in record.objects]
+            for mentions, of_caption in zip(record.mentions, look, strict=False):
+                within = [(word, thing) for word, thing in mentions if word < len(of_caption)]
+                found.append(pointing(of_caption, within, boxes, grid))
+    return Pointing.total(found) if found else None
+
+
+def _ids(tokens: Sequence[Sequence[str]], policy: Policy, max_words: int) -> list[list[int]]:
+    return [policy.codec.encode(words)[:max_words] for words in tokens]

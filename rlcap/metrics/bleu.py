@@ -1,0 +1,46 @@
+"""BLEU-1 to BLEU-4 (Papineni et al. 2002, https://aclanthology.org/P02-1040), exact to coco-caption."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rlcap.metrics.ngrams import ORDERS, Result, Words, check_pairs, count_ngrams
+
+# coco-caption's constants: no match gives nearly 0, and 0 of 0 is no match.
+TINY = 1e-15
+SMALL = 1e-9
+
+
+def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> tuple[Result, ...]:
+    """BLEU-1, …, BLEU-4. The corpus values come from the summed counts; they are no means over images."""
+    check_pairs(captions, references)
+    # Of each image: matches of order 1 to 4, n-grams of order 1 to 4, words, words of the closest reference.
+    counts = np.array([_counts(*pair) for pair in zip(captions, references, strict=True)], dtype=np.int64)
+    corpus = _bleu(*counts.sum(0).tolist())
+    per_image = np.array([_bleu(*image) for image in counts.tolist()])
+    return tuple(Result(corpus[n], per_image[:, n]) for n in range(ORDERS))
+
+
+def _counts(caption: Words, references: Sequence[Words]) -> list[int]:
+    """A match is an n-gram of the caption, counted as often as in the reference that has it most."""
+    in_references = [count_ngrams(reference) for reference in references]
+    matches = [0] * ORDERS
+    for ngram, count in count_ngrams(caption).items():
+        most = max(counts.get(ngram, 0) for counts in in_references)
+        matches[len(ngram) - 1] += min(count, most)
+    ngrams = [max(0, len(caption) - n) for n in range(ORDERS)]
+    closest = min(map(len, references), key=lambda length: (abs(length - len(caption)), length))
+    return [*matches, *ngrams, len(caption), closest]
+
+
+def _bleu(*counts: int) -> list[float]:
+    """Geometric means of the precisions up to each order, times the penalty for being short."""
+    matches, ngrams, (words, closest) = counts[:ORDERS], counts[ORDERS:-2], counts[-2:]
+    ratio = (words + TINY) / (closest + SMALL)
+    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    product, scores = 1.0, []
+    for n in range(ORDERS):
+        product *= (matches[n] + TINY) / (ngrams[n] + SMALL)
+        scores.append(product ** (1 / (n + 1)) * brevity)
+    return scores

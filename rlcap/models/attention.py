@@ -1,0 +1,28 @@
+"""Additive attention (Bahdanau et al. 2015), for many captions of an image at once."""
+
+import torch
+from torch import Tensor, nn
+
+
+class AdditiveAttention(nn.Module):
+    """e = v · tanh(W_values a + W_query h); weights = softmax(e); context = Σ weights · a.
+
+    The regions of an image stand once in memory, however many captions look at them.
+    """
+
+    def __init__(self, values: int, query: int, width: int) -> None:
+        super().__init__()
+        self.of_values = nn.Linear(values, width)
+        self.of_query = nn.Linear(query, width, bias=False)
+        self.energy = nn.Linear(width, 1, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        """(B, R, D) -> (B, R, A), once an image."""
+        keys: Tensor = self.of_values(values)
+        return keys
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """query (B, N, H), keys (B, R, A), values (B, R, D), mask (B, R) -> context (B, N, D), weights (B, N, R)."""
+        energy = self.energy(torch.tanh(keys[:, None] + self.of_query(query)[:, :, None])).squeeze(-1)
+        weights = energy.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
+        return torch.bmm(weights, values), weights

@@ -1,0 +1,214 @@
+"""A trained captioner as a person holds it: load it, caption pictures, evaluate it, hand it over."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rlcap import training
+from rlcap.building import make_policy
+from rlcap.checkpoint import WEIGHTS, load_weights, save_weights
+from rlcap.config import Experiment, load_recipe
+from rlcap.contracts import Encoder, Features, FeatureShape, Policy
+from rlcap.data.dataset import DataSet
+from rlcap.data.features import EncoderCard, FeatureStore
+from rlcap.data.images import fit, read_image
+from rlcap.data.vocabulary import Vocabulary
+from rlcap.decoding.decode import Hypothesis, decode
+from rlcap.devices import choose_device
+from rlcap.errors import CheckpointError, ConfigError
+from rlcap.evaluation import Evaluation, evaluate, point
+from rlcap.files import atomic_folder
+from rlcap.metrics.pointing import Pointing
+from rlcap.models.encoders import frozen_encoder, weights_hash
+from rlcap.models.ensemble import Ensemble
+from rlcap.models.seeing import Seeing
+
+ENCODER = "encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image on its way through a run: as a person sees it, and its captions."""
+
+    image: Image.Image
+    captions: list[Hypothesis]  # best first
+    grid: tuple[int, int] | None  # of the attention
+
+
+class Run:
+    """A policy with all that it needs. Made by `load`."""
+
+    def __init__(self, folder: Path, experiment: Experiment, policy: Policy, about: dict[str, Any], device: torch.device):
+        self.folder, self.experiment, self.policy, self.device = folder, experiment, policy, device
+        self.about = about  # features.json: what the policy sees
+
+    def caption(self, image: Any, n_best: int = 1, **decoding: Any) -> list[str]:
+        """Captions of one picture (a path, PIL image or array), best first. `decoding` overrides the run's settings."""
+        return [hypothesis.text for hypothesis in self.look([image], n_best, **decoding)[0].captions]
+
+    def look(self, images: Sequence[Any], n_best: int = 1, **decoding: Any) -> list[Picture]:
+        """Pictures with their captions and where the policy looked at each word."""
+        encoder = self.encoder
+        pictures = [_as_image(image) for image in images]
+        stacked = np.stack([fit(picture, encoder.size, encoder.resize) for picture in pictures])
+        pixels = torch.from_numpy(stacked).to(self.device).float() / 255
+        with torch.inference_mode():
+            features = encoder(pixels) if not isinstance(self.policy, Seeing) else _only_pixels(pixels)
+        settings = replace(self.experiment.decoding, **decoding)
+        found = decode(
+            self.policy,
+            features,
+            settings,
+            keys=torch.arange(len(pictures), device=self.device),
+            n_best=n_best,
+            seed=self.experiment.training.seed,
+            want=["attention"],
+        )
+        return [Picture(p, captions, encoder.shape.grid) for p, captions in zip(pictures, found, strict=True)]
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What turns pixels into this policy's features: its own, or the one that made the feature file."""
+        if isinstance(self.policy, Seeing):
+            return self.policy.encoder
+        if self.about["encoder"] is None:
+            raise ConfigError(
+                f"{self.folder}: its feature file does not say which encoder made it, so it cannot caption pixels; "
+                "import the features again with --encoder module:Name"
+            )
+        card = EncoderCard(**self.about["encoder"])
+        exported = self.folder / ENCODER
+        encoder = frozen_encoder(card.spec, card.options, weights_follow=exported.exists()).to(self.device)
+        if exported.exists():
+            load_weights(exported, {"encoder": encoder})
+        if card.weights and weights_hash(encoder) != card.weights:
+            raise CheckpointError(
+                f"{self.folder}: its features were made by {card.spec} with weights {card.weights}, "
+                f"and {card.spec} here has {weights_hash(encoder)}; give it the same weights"
+            )
+        return encoder
+
+    def evaluate(
+        self,
+        split: str | None = None,
+        data: str | None = None,
+        features: str | None = None,
+        with_others: Sequence["Run"] = (),
+        **decoding: Any,
+    ) -> tuple[Evaluation, Pointing | None]:
+        """The metrics of a split (the recipe's own, unless named), and how well attention points where that is known.
+
+        `with_others` decodes with the mean of several runs' distributions.
+        """
+        where = self.experiment.data
+        where = replace(where, path=data or where.path, features=features or where.features)
+        experiment = replace(self.experiment, data=where)
+        prepared = DataSet.load(where.path)
+        if prepared.vocabulary.fingerprint != self.policy.codec.fingerprint:
+            raise CheckpointError(
+                f"{self.folder}: was trained with vocabulary {self.policy.codec.fingerprint}, {where.path} has "
+                f"{prepared.vocabulary.fingerprint}; evaluate on the data set that it was trained on"
+            )
+        chosen = prepared.split(split or where.evaluate)
+        store = FeatureStore(training.features_path(experiment, prepared))
+        _check_shape(store, self.about)
+        rows = store.rows(chosen.images)
+        policy: Policy = self.policy
+        if with_others:
+            policy = Ensemble([self.policy, *(run.policy for run in with_others)])
+        settings = replace(self.experiment.decoding, **decoding)
+        seed = self.experiment.training.seed
+        result = evaluate(policy, store, rows, chosen, prepared.frequencies, settings, self.device, seed)
+        grid = self.policy.encoder.shape.grid if isinstance(self.policy, Seeing) else store.shape.grid
+        pointed = None
+        if grid is not None and any(record.mentions for record in chosen.records):
+            pointed = point(self.policy, store, rows, chosen, grid, self.device, where.max_words)
+        return result, pointed
+
+    def export(self, folder: str | Path) -> Path:
+        """One folder that `load` reads anywhere: config, vocabulary, weights, and the encoder's weights."""
+        target = Path(folder)
+        if target.exists() and any(target.iterdir()):
+            raise ConfigError(f"{target}: is not empty; export into a new folder")
+        with atomic_folder(target) as part:
+            for name in ("config.yaml", "vocabulary.json", "features.json"):
+                shutil.copy(self.folder / name, part / name)
+            save_weights(part / WEIGHTS, {"policy": self.policy})
+            if not isinstance(self.policy, Seeing) and self.about["encoder"] is not None:
+                save_weights(part / ENCODER, {"encoder": self.encoder})
+        return target
+
+
+def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Run:
+    """A run's folder or an exported one -> Run. `checkpoint`: "best" or "last"."""
+    folder = Path(path)
+    if not (folder / "config.yaml").exists():
+        raise CheckpointError(f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made")
+    experiment = load_recipe(folder / "config.yaml")
+    about = _read_about(folder / "features.json")
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    shape = FeatureShape(**{**about["shape"], "grid": _pair(about["shape"]["grid"])})
+    chosen = choose_device(device)
+    policy = make_policy(experiment, vocabulary, shape)
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        weights = folder / "checkpoints" / checkpoint / WEIGHTS
+    if not weights.exists():
+        raise CheckpointError(f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first")
+    load_weights(weights, {"policy": policy})
+    return Run(folder, experiment, policy.to(chosen).eval(), about, chosen)
+
+
+def train(
+    recipe: str | Path, folder: str | Path | None = None, *, resume: bool = False, overrides: Mapping[str, Any] = {}
+) -> Run:
+    """Trains a recipe (a short name or a file) into `folder` and loads what came out.
+
+    `overrides` are dotted: {"training.epochs": 5}.
+    """
+    experiment = load_recipe(recipe, overrides)
+    target = Path(folder) if folder is not None else Path("runs") / experiment.name
+    return load(training.train(experiment, target, resume), device=experiment.training.device)
+
+
+def _as_image(image: Any) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image).convert("RGB")
+    return read_image(Path(image))
+
+
+def _only_pixels(pixels: Tensor) -> Features:
+    empty = pixels.new_zeros(len(pixels), 0, 0)
+    return Features(empty, empty[..., 0].bool(), pixels=pixels)
+
+
+def _check_shape(store: FeatureStore, about: dict[str, Any]) -> None:
+    here, there = json.loads(json.dumps(asdict(store.shape))), about["shape"]
+    if store.kind != about["kind"] or here["width"] != there["width"]:
+        raise CheckpointError(
+            f"{store.path}: holds {store.kind} features {here}, the run was trained on {about['kind']} features {there}; "
+            "use features of the same encoder"
+        )
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return about if about["shape"] else about
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); copy the whole folder of the run") from error
+
+
+def _pair(grid: list[int] | None) -> tuple[int, int] | None:
+    return None if grid is None else (grid[0], grid[1])

@@ -1,0 +1,298 @@
+"""The one outer loop: batches, trainer.update, evaluation, logging, checkpoints."""
+
+import itertools
+import json
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlcap.building import check_features, choose_precision, make_policy, make_trainer
+from rlcap.checkpoint import (
+    load_state,
+    load_weights,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    seed_everything,
+    WEIGHTS,
+)
+from rlcap.config import Experiment, to_yaml
+from rlcap.contracts import Course, Policy, Trainer
+from rlcap.data.batches import Captioned, Plan, encode_captions, training_batches
+from rlcap.data.dataset import DataSet, Split
+from rlcap.data.features import FeatureStore
+from rlcap.devices import choose_device
+from rlcap.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from rlcap.evaluation import NAMES, Evaluation, evaluate
+from rlcap.files import write_text
+from rlcap.loggers import Logger
+from rlcap.progress import say, track
+
+PACKAGES = ("rlcap", "torch", "torchvision", "numpy", "h5py", "tensorboard", "gymnasium")
+
+
+@dataclass
+class Progress:
+    """Where the run stands; saved with every checkpoint."""
+
+    update: int = 0
+    best: float | None = None
+    best_update: int = 0
+    without_gain: int = 0  # evaluations since the best
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What the loop works with, made once from the config."""
+
+    data: DataSet
+    store: FeatureStore
+    training: Split
+    evaluated: Split
+    policy: Policy
+    trainer: Trainer
+    plan: Plan
+    batches: Captioned
+    course: Course
+
+
+def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
+    """Trains as the config says, into `folder`, and returns it. `resume` goes on from its last checkpoint."""
+    last = folder / "checkpoints" / "last"
+    if not resume and (folder / "config.yaml").exists():
+        raise ConfigError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
+    if resume and not last.exists():
+        raise CheckpointError(f"{folder}: has no checkpoint to resume from; start it without --resume")
+    made = gather(experiment)
+    progress = Progress()
+    if resume:
+        progress = _restore(made, last)
+        say(f"resumed at update {progress.update}")
+    else:
+        _describe(made, experiment, folder)
+    with Logger(folder) as logger, _stop_at_signal() as stopped:
+        _loop(made, experiment, folder, progress, logger, stopped)
+    return folder
+
+
+def gather(experiment: Experiment) -> Materials:
+    """Reads the data, checks that its parts belong together, and builds policy and trainer."""
+    data = DataSet.load(experiment.data.path)
+    store = FeatureStore(features_path(experiment, data))
+    check_features(experiment, store)
+    settings = experiment.training
+    seed_everything(settings.seed)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = choose_device(settings.device)
+    training, evaluated = data.split(experiment.data.train), data.split(experiment.data.evaluate)
+    codec = data.vocabulary
+    captions = encode_captions(training.tokens, codec, experiment.data.max_words)
+    plan = Plan(captions, settings.images, settings.captions, settings.seed)
+    updates = settings.updates or max(1, round((settings.epochs or 0) * len(plan)))
+    course = Course(updates, choose_precision(settings.precision, device), device, settings.seed)
+    policy = make_policy(experiment, codec, store.shape).to(device)
+    return Materials(
+        data=data,
+        store=store,
+        training=training,
+        evaluated=evaluated,
+        policy=policy,
+        trainer=make_trainer(experiment.trainer, policy, course),
+        plan=plan,
+        batches=Captioned(store, store.rows(training.images), captions, codec),
+        course=course,
+    )
+
+
+def features_path(experiment: Experiment, data: DataSet) -> Path:
+    """data.features, or the one .h5 file in the data set's folder."""
+    if experiment.data.features is not None:
+        return Path(experiment.data.features)
+    found = sorted(data.path.glob("*.h5"))
+    if len(found) != 1:
+        raise ConfigError(
+            f"{data.path}: holds {len(found)} feature files; name one with data.features=FILE.h5 "
+            "(rlcap features extract or import makes them)"
+        )
+    return found[0]
+
+
+def _loop(
+    made: Materials,
+    experiment: Experiment,
+    folder: Path,
+    progress: Progress,
+    logger: Logger,
+    stopped: list[str],
+) -> None:
+    settings, course = experiment.training, made.course
+    evaluate_every = settings.evaluation_interval(len(made.plan))
+    batches = training_batches(made.batches, made.plan, settings.workers, pin=course.device.type == "cuda")
+    ahead = itertools.islice(batches, course.updates - progress.update)
+    clock = _Clock()
+    for batch in track(ahead, f"training {experiment.name}", course.updates, progress.update):
+        clock.waited()
+        metrics = made.trainer.update(batch.to(course.device))
+        progress.update += 1
+        clock.updated(batch.words.shape[0] * batch.words.shape[1])
+        if progress.update % settings.log_every == 0 or progress.update == course.updates:
+            _stop_if_not_finite(metrics, progress.update)
+            logger.scalars(progress.update, {**metrics, **clock.read()})
+        done = progress.update == course.updates
+        if done or progress.update % evaluate_every == 0:
+            if _evaluate(made, experiment, folder, progress, logger):
+                say(f"stopped early: {settings.metric} has not gained for {settings.patience} evaluations")
+                break
+            clock = _Clock()
+        if stopped:
+            _save(made, folder / "checkpoints" / "last", progress)
+            raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
+
+
+def _evaluate(
+    made: Materials, experiment: Experiment, folder: Path, progress: Progress, logger: Logger
+) -> bool:
+    """Scores the evaluated split, keeps the best checkpoint; True when it is time to stop."""
+    settings, split = experiment.training, made.evaluated
+    result = evaluate(
+        made.policy,
+        made.store,
+        made.store.rows(split.images),
+        split,
+        made.data.frequencies,
+        experiment.decoding,
+        made.course.device,
+        settings.seed,
+    )
+    value = _chosen(result, settings.metric)
+    logger.scalars(progress.update, {f"eval/{split.name}/{key}": score for key, score in result.corpus.items()})
+    logger.text(progress.update, f"captions/{split.name}", "  \n".join(result.captions[:10]))
+    result.save(folder / "captions", f"{split.name}_{progress.update:07d}")
+    gained = progress.best is None or value > progress.best
+    progress.without_gain = 0 if gained else progress.without_gain + 1
+    if gained:
+        progress.best, progress.best_update = value, progress.update
+        _save(made, folder / "checkpoints" / "best", progress)
+    _save(made, folder / "checkpoints" / "last", progress)
+    shown = ", ".join(f"{NAMES[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d"))
+    say(f"update {progress.update}: {split.name} {shown}{' (best so far)' if gained else ''}")
+    return settings.patience is not None and progress.without_gain >= settings.patience
+
+
+def _chosen(result: Evaluation, metric: str) -> float:
+    if metric not in result.corpus:
+        raise ConfigError(f"training.metric={metric}: no such metric{did_you_mean(metric, result.corpus)}")
+    return result.corpus[metric]
+
+
+def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:
+    for name, value in metrics.items():
+        if not torch.isfinite(value).all():
+            raise DataError(
+                f"update {update}: {name} is {float(value)}; check the features (rlcap features check) "
+                "or lower the learning rate (trainer.optimiser.lr)"
+            )
+
+
+def _save(made: Materials, folder: Path, progress: Progress) -> None:
+    state = {
+        "trainer": made.trainer.state_dict(),
+        "plan": made.plan.state_dict(),
+        "random": random_states(),
+        "progress": asdict(progress),
+    }
+    meta = {"update": progress.update, "best": progress.best, "vocabulary": made.policy.codec.fingerprint}
+    save_checkpoint(folder, made.trainer.networks, state, meta)
+
+
+def _restore(made: Materials, folder: Path) -> Progress:
+    state, meta = load_state(folder)
+    if meta["vocabulary"] != made.policy.codec.fingerprint:
+        raise CheckpointError(
+            f"{folder}: was trained with vocabulary {meta['vocabulary']}, {made.data.path} has "
+            f"{made.policy.codec.fingerprint}; use the data set that the run began with"
+        )
+    load_weights(folder / WEIGHTS, made.trainer.networks)
+    made.trainer.load_state_dict(state["trainer"])
+    made.plan.load_state_dict(state["plan"])
+    restore_random_states(state["random"])
+    return Progress(**state["progress"])
+
+
+def _describe(made: Materials, experiment: Experiment, folder: Path) -> None:
+    """What a reader of the run's folder needs: config, versions, vocabulary, what made the features."""
+    write_text(folder / "config.yaml", to_yaml(experiment))
+    versions: dict[str, Any] = {package: version(package) for package in PACKAGES}
+    versions |= {"python": platform.python_version(), "machine": platform.platform(), "device": str(made.course.device)}
+    if made.course.device.type == "cuda":
+        versions["gpu"] = torch.cuda.get_device_name(made.course.device)
+    write_text(folder / "environment.json", json.dumps(versions, indent=2))
+    made.data.vocabulary.save(folder / "vocabulary.json")
+    card = made.store.encoder
+    about = {
+        "kind": made.store.kind,
+        "shape": asdict(made.store.shape),
+        "encoder": None if card is None else json.loads(card.to_json()),
+    }
+    write_text(folder / "features.json", json.dumps(about, indent=2))
+
+
+class _Clock:
+    """Where the time of the updates since the last reading goes."""
+
+    def __init__(self) -> None:
+        self.mark = self.begun = time.perf_counter()
+        self.waiting = 0.0
+        self.captions = self.updates = 0
+
+    def waited(self) -> None:
+        self.waiting += time.perf_counter() - self.mark
+
+    def updated(self, captions: int) -> None:
+        self.mark = time.perf_counter()
+        self.captions += captions
+        self.updates += 1
+
+    def read(self) -> dict[str, float]:
+        passed = time.perf_counter() - self.begun
+        read = {
+            "time/updates_per_second": self.updates / passed,
+            "time/captions_per_second": self.captions / passed,
+            "time/share_waiting_for_data": self.waiting / passed,
+        }
+        self.begun = self.mark
+        self.waiting = 0.0
+        self.captions = self.updates = 0
+        return read
+
+
+@contextmanager
+def _stop_at_signal() -> Iterator[list[str]]:
+    """The name of a signal that asks to stop, so that the loop can end between two updates; a second one insists."""
+    asked: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signal.Signals(number).name)
+
+    listening = threading.current_thread() is threading.main_thread()  # signals reach no other thread
+    numbers = (signal.SIGINT, signal.SIGTERM) if listening else ()
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
