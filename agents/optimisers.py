@@ -44,7 +44,11 @@ class Descent:
         if self.done < settings.warmup:
             return settings.lr * (self.done + 1) / settings.warmup
         run = (self.done - settings.warmup) / max(1, self.updates - settings.warmup)
-        falling = {"none": 1.0, "cosine": (1 + math.cos(math.pi * min(1.0, run))) / 2, "linear": 1 - min(1.0, run)}
+        falling = {
+            "none": 1.0,
+            "cosine": (1 + math.cos(math.pi * min(1.0, run))) / 2,
+            "linear": 1 - min(1.0, run),
+        }
         return settings.lr * (settings.floor + (1 - settings.floor) * falling[settings.decay])
 
     def step(self, loss: Tensor) -> dict[str, Tensor]:

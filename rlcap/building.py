@@ -1,10 +1,12 @@
 """From a config to the objects that it describes: encoder, policy, trainer, device."""
 
+import numpy as np
 import torch
 
 from rlcap.components import find
 from rlcap.config import Component, Experiment
 from rlcap.contracts import Codec, Course, FeatureShape, Policy, Trainer
+from rlcap.data.dataset import Split
 from rlcap.data.features import FeatureStore
 from rlcap.errors import ConfigError
 from rlcap.models.encoders import load_encoder
@@ -37,13 +39,19 @@ def check_features(experiment: Experiment, store: FeatureStore) -> None:
         )
 
 
+def rows_for(experiment: Experiment, store: FeatureStore, split: Split) -> np.ndarray:
+    """Where the features of a split's images stand; shuffled among them for a blind control."""
+    rows = store.rows(split.images)
+    return np.random.default_rng(0).permutation(rows) if experiment.data.blind else rows
+
+
 def make_trainer(section: Component, policy: Policy, course: Course) -> Trainer:
     trainer: Trainer = find("trainer", section.name)(policy, course, **section.settings)
     return trainer
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """"auto" is bfloat16 on a GPU that has it, float32 elsewhere."""
+    """ "auto" is bfloat16 on a GPU that has it, float32 elsewhere."""
     if name == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32

@@ -58,10 +58,11 @@ class Component:
 @dataclass(frozen=True)
 class Data:
     path: str = "data/scenes"  # a prepared folder
-    features: str | None = None  # an HDF5 file; None: the one in the prepared folder, if there is one
+    features: str | None = None  # an HDF5 file; None: the one in the prepared folder
     train: str = "train"  # names of splits
     evaluate: str = "val"
     max_words: Positive = 20  # longer captions are cut for training, without an end token
+    blind: bool = False  # a control that cannot see: each image gets the features of another one
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,6 @@ class Experiment:
     trainer: Component
     training: Training
     decoding: Decoding = field(default_factory=Decoding)
-
-    def __post_init__(self) -> None:
-        if self.encoder is not None and self.data.features is not None:
-            raise ValueError("'encoder' sees pixels: it excludes 'data.features'")
 
 
 Section = TypeVar("Section", Decoding, Experiment)

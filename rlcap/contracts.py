@@ -46,6 +46,12 @@ class Features:
     boxes: Tensor | None = None  # (B, R, 4): left, top, right, bottom as shares of the image, in [0, 1]
     pixels: Tensor | None = None  # (B, 3, S, S) in [0, 1], for an encoder that is trained along
 
+    @staticmethod
+    def of_pixels(pixels: Tensor) -> "Features":
+        """Pictures that a policy's own encoder will see; there are no regions yet."""
+        none = pixels.new_zeros(len(pixels), 0, 0)
+        return Features(none, none.new_zeros(len(pixels), 0, dtype=torch.bool), pixels=pixels)
+
     @property
     def images(self) -> int:
         return self.values.shape[0]

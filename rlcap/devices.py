@@ -6,7 +6,7 @@ from rlcap.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" is the GPU where there is one."""
+    """ "auto" is the GPU where there is one."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)

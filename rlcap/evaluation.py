@@ -16,21 +16,14 @@ from rlcap.data.dataset import Split
 from rlcap.data.frequencies import END, DocumentFrequencies
 from rlcap.decoding.decode import Hypothesis, decode
 from rlcap.files import write_text
+from rlcap.metrics import NAMES as METRICS
 from rlcap.metrics import evaluate_captions
 from rlcap.metrics.cider import cider_d
 from rlcap.metrics.pointing import Pointing, pointing
 from rlcap.progress import track
 
 IMAGES_AT_ONCE = 50
-NAMES = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "cider_d": "CIDEr-D",
-    "cider_d_training": "CIDEr-D, training's frequencies and end token",
-}
+NAMES = {**METRICS, "cider_d_training": "CIDEr-D, training's frequencies and end token"}
 
 
 @dataclass(frozen=True)

@@ -81,23 +81,16 @@ def contact_sheet(
     columns: int = 4,
 ) -> Image.Image:
     """Images with what was said of them: the caption, its score, and a few references in gray."""
-    if (
-        not len(images)
-        == len(captions)
-        == len(references or captions)
-        == len(captions if scores is None else scores)
-    ):
-        raise ValueError(
-            "a contact sheet needs a caption, and perhaps references and a score, for each image"
-        )
+    given = [images, captions, *(part for part in (references, scores) if part is not None)]
+    if not images or len({len(part) for part in given}) > 1:
+        raise ValueError("a contact sheet needs images, and for each a caption, its references, its score")
     texts = []
     for at, caption in enumerate(captions):
         lines = [Line(caption or "(nothing)")]
         if scores is not None:
             lines.append(Line(f"{score_name} {scores[at]:.2f}", ACCENT))
-        lines += [
-            Line(reference, FAINT, bold=False) for reference in (references[at][:shown] if references else ())
-        ]
+        heard = references[at][:shown] if references is not None else ()
+        lines += [Line(reference, FAINT, bold=False) for reference in heard]
         texts.append(lines)
     tiles = [_on_square(_tile(image, tile), tile) for image in images]
     return _sheet(tiles, texts, title, columns, text_above=False)

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from rlcap import training
-from rlcap.building import make_policy
+from rlcap.building import make_policy, rows_for
 from rlcap.checkpoint import WEIGHTS, load_weights, save_weights
-from rlcap.config import Experiment, load_recipe
+from rlcap.config import Experiment, load_recipe, revised
 from rlcap.contracts import Encoder, Features, FeatureShape, Policy
 from rlcap.data.dataset import DataSet
 from rlcap.data.features import EncoderCard, FeatureStore
@@ -47,7 +46,14 @@ class Picture:
 class Run:
     """A policy with all that it needs. Made by `load`."""
 
-    def __init__(self, folder: Path, experiment: Experiment, policy: Policy, about: dict[str, Any], device: torch.device):
+    def __init__(
+        self,
+        folder: Path,
+        experiment: Experiment,
+        policy: Policy,
+        about: dict[str, Any],
+        device: torch.device,
+    ):
         self.folder, self.experiment, self.policy, self.device = folder, experiment, policy, device
         self.about = about  # features.json: what the policy sees
 
@@ -61,9 +67,11 @@ class Run:
         pictures = [_as_image(image) for image in images]
         stacked = np.stack([fit(picture, encoder.size, encoder.resize) for picture in pictures])
         pixels = torch.from_numpy(stacked).to(self.device).float() / 255
-        with torch.inference_mode():
-            features = encoder(pixels) if not isinstance(self.policy, Seeing) else _only_pixels(pixels)
-        settings = replace(self.experiment.decoding, **decoding)
+        features = Features.of_pixels(pixels)
+        if not isinstance(self.policy, Seeing):
+            with torch.inference_mode():
+                features = encoder(pixels)
+        settings = revised(self.experiment.decoding, **decoding)
         found = decode(
             self.policy,
             features,
@@ -121,11 +129,11 @@ class Run:
         chosen = prepared.split(split or where.evaluate)
         store = FeatureStore(training.features_path(experiment, prepared))
         _check_shape(store, self.about)
-        rows = store.rows(chosen.images)
+        rows = rows_for(experiment, store, chosen)
         policy: Policy = self.policy
         if with_others:
             policy = Ensemble([self.policy, *(run.policy for run in with_others)])
-        settings = replace(self.experiment.decoding, **decoding)
+        settings = revised(self.experiment.decoding, **decoding)
         seed = self.experiment.training.seed
         result = evaluate(policy, store, rows, chosen, prepared.frequencies, settings, self.device, seed)
         grid = self.policy.encoder.shape.grid if isinstance(self.policy, Seeing) else store.shape.grid
@@ -152,7 +160,9 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     """A run's folder or an exported one -> Run. `checkpoint`: "best" or "last"."""
     folder = Path(path)
     if not (folder / "config.yaml").exists():
-        raise CheckpointError(f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made")
+        raise CheckpointError(
+            f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made"
+        )
     experiment = load_recipe(folder / "config.yaml")
     about = _read_about(folder / "features.json")
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
@@ -163,13 +173,19 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     if not weights.exists():
         weights = folder / "checkpoints" / checkpoint / WEIGHTS
     if not weights.exists():
-        raise CheckpointError(f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first")
+        raise CheckpointError(
+            f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first"
+        )
     load_weights(weights, {"policy": policy})
     return Run(folder, experiment, policy.to(chosen).eval(), about, chosen)
 
 
 def train(
-    recipe: str | Path, folder: str | Path | None = None, *, resume: bool = False, overrides: Mapping[str, Any] = {}
+    recipe: str | Path,
+    folder: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overrides: Mapping[str, Any] = {},
 ) -> Run:
     """Trains a recipe (a short name or a file) into `folder` and loads what came out.
 
@@ -188,11 +204,6 @@ def _as_image(image: Any) -> Image.Image:
     return read_image(Path(image))
 
 
-def _only_pixels(pixels: Tensor) -> Features:
-    empty = pixels.new_zeros(len(pixels), 0, 0)
-    return Features(empty, empty[..., 0].bool(), pixels=pixels)
-
-
 def _check_shape(store: FeatureStore, about: dict[str, Any]) -> None:
     here, there = json.loads(json.dumps(asdict(store.shape))), about["shape"]
     if store.kind != about["kind"] or here["width"] != there["width"]:
@@ -207,7 +218,9 @@ def _read_about(path: Path) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return about if about["shape"] else about
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); copy the whole folder of the run") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}); copy the whole folder of the run"
+        ) from error
 
 
 def _pair(grid: list[int] | None) -> tuple[int, int] | None:

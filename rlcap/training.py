@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcap.building import check_features, choose_precision, make_policy, make_trainer
+from rlcap.building import check_features, choose_precision, make_policy, make_trainer, rows_for
 from rlcap.checkpoint import (
     load_state,
     load_weights,
@@ -71,7 +71,9 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
     """Trains as the config says, into `folder`, and returns it. `resume` goes on from its last checkpoint."""
     last = folder / "checkpoints" / "last"
     if not resume and (folder / "config.yaml").exists():
-        raise ConfigError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
+        raise ConfigError(
+            f"{folder}: holds a run already; go on with --resume, or name another folder with --out"
+        )
     if resume and not last.exists():
         raise CheckpointError(f"{folder}: has no checkpoint to resume from; start it without --resume")
     made = gather(experiment)
@@ -81,7 +83,7 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
         say(f"resumed at update {progress.update}")
     else:
         _describe(made, experiment, folder)
-    with Logger(folder) as logger, _stop_at_signal() as stopped:
+    with Logger(folder, after=progress.update if resume else None) as logger, _stop_at_signal() as stopped:
         _loop(made, experiment, folder, progress, logger, stopped)
     return folder
 
@@ -111,7 +113,7 @@ def gather(experiment: Experiment) -> Materials:
         policy=policy,
         trainer=make_trainer(experiment.trainer, policy, course),
         plan=plan,
-        batches=Captioned(store, store.rows(training.images), captions, codec),
+        batches=Captioned(store, rows_for(experiment, store, training), captions, codec),
         course=course,
     )
 
@@ -158,7 +160,9 @@ def _loop(
             clock = _Clock()
         if stopped:
             _save(made, folder / "checkpoints" / "last", progress)
-            raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
+            raise KeyboardInterrupt(
+                f"stopped by {stopped[0]} after update {progress.update}; go on with --resume"
+            )
 
 
 def _evaluate(
@@ -169,7 +173,7 @@ def _evaluate(
     result = evaluate(
         made.policy,
         made.store,
-        made.store.rows(split.images),
+        rows_for(experiment, made.store, split),
         split,
         made.data.frequencies,
         experiment.decoding,
@@ -177,7 +181,9 @@ def _evaluate(
         settings.seed,
     )
     value = _chosen(result, settings.metric)
-    logger.scalars(progress.update, {f"eval/{split.name}/{key}": score for key, score in result.corpus.items()})
+    logger.scalars(
+        progress.update, {f"eval/{split.name}/{key}": score for key, score in result.corpus.items()}
+    )
     logger.text(progress.update, f"captions/{split.name}", "  \n".join(result.captions[:10]))
     result.save(folder / "captions", f"{split.name}_{progress.update:07d}")
     gained = progress.best is None or value > progress.best
@@ -186,7 +192,9 @@ def _evaluate(
         progress.best, progress.best_update = value, progress.update
         _save(made, folder / "checkpoints" / "best", progress)
     _save(made, folder / "checkpoints" / "last", progress)
-    shown = ", ".join(f"{NAMES[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d"))
+    shown = ", ".join(
+        f"{NAMES[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d")
+    )
     say(f"update {progress.update}: {split.name} {shown}{' (best so far)' if gained else ''}")
     return settings.patience is not None and progress.without_gain >= settings.patience
 
@@ -235,7 +243,11 @@ def _describe(made: Materials, experiment: Experiment, folder: Path) -> None:
     """What a reader of the run's folder needs: config, versions, vocabulary, what made the features."""
     write_text(folder / "config.yaml", to_yaml(experiment))
     versions: dict[str, Any] = {package: version(package) for package in PACKAGES}
-    versions |= {"python": platform.python_version(), "machine": platform.platform(), "device": str(made.course.device)}
+    versions |= {
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "device": str(made.course.device),
+    }
     if made.course.device.type == "cuda":
         versions["gpu"] = torch.cuda.get_device_name(made.course.device)
     write_text(folder / "environment.json", json.dumps(versions, indent=2))

@@ -52,12 +52,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_help_is_light_and_quick():
-    script = (
-        "import sys, json; from rlcap.cli import main; main(['--help']); print(json.dumps(list(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded = json.loads(done.stdout.splitlines()[-1])
-    assert not set(HEAVY) & set(loaded)
+    assert not set(HEAVY) & loaded_by("main(['--help'])")
     spent = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

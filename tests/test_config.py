@@ -8,8 +8,6 @@ from textwrap import dedent
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from rlcap.config import (
     Component,
@@ -324,48 +322,6 @@ def test_shipped_recipes_are_whole_and_introduce_themselves():
         assert isinstance(load_recipe(name), Experiment)
 
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | FINITE | WORDS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
-    max_leaves=6,
-)
-COUNT = st.integers(1, 10**6)
-EXPERIMENTS = st.builds(
-    Experiment,
-    name=WORDS,
-    data=st.builds(Data, path=WORDS, features=st.none(), train=WORDS, evaluate=WORDS, max_words=COUNT),
-    encoder=st.none() | st.just(Component("config_plugin:Anything")),
-    policy=st.builds(
-        Component,
-        st.just("config_plugin:Anything"),
-        st.dictionaries(WORDS.filter(lambda word: word not in ("name", "given")), PLAIN, max_size=4),
-    ),
-    trainer=st.just(Component("config_plugin:Anything")),
-    training=st.builds(
-        Training,
-        epochs=FINITE.filter(lambda value: value > 0),
-        images=COUNT,
-        patience=st.none() | COUNT,
-        metric=WORDS,
-        device=st.sampled_from(["auto", "cpu", "cuda:3"]),
-        evaluate_every=st.sampled_from(["1 epoch", "0.5 epochs", "7 updates"]),
-    ),
-    decoding=st.builds(
-        Decoding, beam=COUNT, length_normalisation=FINITE.map(abs), top_p=st.floats(0, 1, exclude_min=True)
-    ),
-)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(experiment=EXPERIMENTS)
-def test_the_written_recipe_reads_as_the_same_experiment(tmp_path, experiment):
-    path = tmp_path / "written.yaml"
-    path.write_text(to_yaml(experiment), encoding="utf-8", newline="")
-    assert load_recipe(path) == experiment
-
-
 def test_the_written_recipe_holds_defaults_and_reads_alike_elsewhere(recipe, tmp_path):
     experiment = load_recipe(recipe(GOOD), ["data.train=yes", "trainer.optimiser.lr=1e-5", "name='1e5'"])
     written = to_yaml(experiment)
@@ -380,20 +336,3 @@ def test_the_written_recipe_holds_defaults_and_reads_alike_elsewhere(recipe, tmp
     assert load_recipe(path, ["training.seed=2"]) == replace(
         experiment, training=Training(epochs=3.0, seed=2)
     )
-
-
-PIECES = ["name: ", "policy", "training:", "\n  ", "\n", "- ", "{", "}", "[", "!!", "&a ", "*a", "? "]
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    text=st.lists(st.sampled_from(PIECES))
-    .map("".join)
-    .flatmap(lambda text: WORDS.map(lambda word: text + word)),
-    override=WORDS,
-)
-def test_rubbish_is_only_ever_a_config_error(tmp_path, text, override):
-    path = tmp_path / "rubbish.yaml"
-    path.write_text(text, encoding="utf-8", newline="")
-    with pytest.raises(ConfigError):
-        load_recipe(path, [override])

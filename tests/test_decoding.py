@@ -22,7 +22,10 @@ def test_uniforms_belong_to_their_image_not_to_their_batch():
     fewer = keyed_uniforms(1, 2, torch.tensor([9]), samples=2, words=3)
     assert (both[1] == alone[0]).all()
     assert (alone[:, :2, :3, :1] == fewer).all()
-    for other in (keyed_uniforms(2, 2, torch.tensor([9]), 3, 4, 2), keyed_uniforms(1, 3, torch.tensor([9]), 3, 4, 2)):
+    for other in (
+        keyed_uniforms(2, 2, torch.tensor([9]), 3, 4, 2),
+        keyed_uniforms(1, 3, torch.tensor([9]), 3, 4, 2),
+    ):
         assert (other != alone).all()
 
 
@@ -89,7 +92,9 @@ def test_samples_are_the_same_batched_and_one_by_one(policy, features):
 
 def test_nothing_stands_behind_the_end(policy, features, codec):
     u = keyed_uniforms(1, 0, torch.arange(3), 50, 8)
-    written = write(policy, policy.remember(features), images=3, n=50, length=8, sampling=Sampling(), uniforms=u)
+    written = write(
+        policy, policy.remember(features), images=3, n=50, length=8, sampling=Sampling(), uniforms=u
+    )
     assert (written.words[~written.mask] == codec.pad).all()
     assert (written.log_prob[~written.mask] == 0).all()
     assert (written.words == codec.end).sum(-1).max() == 1

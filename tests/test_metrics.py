@@ -185,6 +185,8 @@ def test_pointing_scores_hits_mass_and_chance() -> None:
     assert uniform.accuracy == uniform.mass == uniform.chance == 0.5
     total = Pointing.total([one, two, pointing(attention, [], [], (2, 2))])
     assert (total.words, total.accuracy, total.mass) == (2, 0.5, pytest.approx(0.55))
+    three = Pointing(words=3, accuracy=1.0, mass=0.5, chance=0.25)
+    assert Pointing.total([three, Pointing(1, 0.0, 0.1, 0.65)]) == Pointing(4, 0.75, pytest.approx(0.4), 0.35)
     assert Pointing.total([]) == Pointing(0, 0.0, 0.0, 0.0)
 
 

@@ -147,9 +147,9 @@ def test_a_contact_sheet_has_a_tile_an_image() -> None:
     assert all((values == shade).sum() >= 60 * TILE * 0.9 for shade in shades)
     fuller = contact_sheet(images, captions, [["one", "two", "three"]] * 5, [0.5] * 5, tile=TILE, columns=3)
     assert fuller.height > sheet.height
-    with pytest.raises(ValueError, match="each image"):
+    with pytest.raises(ValueError, match="for each a caption"):
         contact_sheet(images, captions[:3])
-    with pytest.raises(ValueError, match="each image"):
+    with pytest.raises(ValueError, match="for each a caption"):
         contact_sheet(images, captions, scores=[1.0])
 
 

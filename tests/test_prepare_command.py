@@ -57,8 +57,11 @@ def test_out_is_needed(tokens: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_scenes(tmp_path: Path) -> None:
-    assert main(["prepare", "scenes", "--out", str(tmp_path / "scenes"), "--count", "40", "--seed", "3"]) == 0
-    data = DataSet.load(tmp_path / "scenes")
+    for seed in "34":
+        arguments = ["--out", str(tmp_path / seed), "--count", "40", "--seed", seed, "--min-count", "1"]
+        assert main(["prepare", "scenes", *arguments]) == 0
+    data = DataSet.load(tmp_path / "3")
+    assert data.tokens != DataSet.load(tmp_path / "4").tokens
     assert sum(map(len, data.splits.values())) == 40
     assert (data.path / "scenes.h5").is_file()
     assert data.records[0].objects

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,8 @@ LINES = (
     '{"image": "b.jpg", "split": "val", "captions": ["A red ball"], '
     '"objects": [{"name": "ball", "box": [0, 0.5, 0.25, 1]}], "mentions": [[[1, 0], [2, 0]]]}\n'
 )
-FORMS = {
-    "karpathy": json.dumps(KARPATHY),
-    "coco": json.dumps(COCO),
-    "tokens": TOKENS,
-    "piped": PIPED,
-    "csv": CSV,
-    "lines": LINES,
-}
+FORMS = {"karpathy": json.dumps(KARPATHY), "coco": json.dumps(COCO), "tokens": TOKENS}
+FORMS |= {"piped": PIPED, "csv": CSV, "lines": LINES}
 
 
 def written(folder: Path, text: str | bytes, name: str = "annotations") -> Path:
@@ -288,7 +283,7 @@ def changed(form: dict[str, object], *path: str | int, to: object) -> str:
     ("text", "words"),
     [
         ("", ["is empty"]),
-        (" \n \n", ["is empty"]),
+        ("\ufeff \n\u2028\n", ["is empty"]),
         (b"\x1f\x8b\x08abc", ["line 1", "gzip", "unpack"]),
         (b"a.jpg#0\tA dog\nb.jpg#0\tcaf\xe9\n", ["line 2", "0xe9", "UTF-8"]),
         ("hello world\n", ["line 1", "no format"]),
@@ -314,7 +309,7 @@ def changed(form: dict[str, object], *path: str | int, to: object) -> str:
         (changed(COCO, "images", 1, "id", to=7), ["images[1]", "images[0]"]),
         (changed(COCO, "images", 1, "id", to=True), ["images[1], 'id'", "true"]),
         (json.dumps({"images": COCO["images"]}), ["no captions"]),
-        (json.dumps(COCO).replace("9", "NaN", 1), ["NaN"]),
+        (changed(COCO, "info", to=float("nan")), ["NaN is no JSON value"]),
         (TOKENS + "c.jpg#0 A dog\n", ["line 4", "a tab"]),
         (TOKENS + "a_1.jpg#0\tAgain\n", ["line 4", "line 1"]),
         (TOKENS + "c.jpg#0\t \n", ["line 4", "empty"]),
@@ -326,6 +321,7 @@ def changed(form: dict[str, object], *path: str | int, to: object) -> str:
         ("image,caption\n,A dog\n", ["line 2", "name is empty"]),
         ("image,title\na.jpg,A dog\n", ["line 1", "columns image and caption"]),
         ("image,caption,split\na.jpg,A,train\na.jpg,B,val\n", ["line 3", "train", "val"]),
+        (LINES.replace('"split": "val", ', ""), ['"b.jpg" has no split']),
         (LINES + "{", ["line 3", "breaks off"]),
         (LINES.replace('"split"', '"spilt"', 1), ["line 1", "did you mean 'split'"]),
         (LINES + LINES.split("\n")[0], ["line 3", "line 1"]),
@@ -334,6 +330,7 @@ def changed(form: dict[str, object], *path: str | int, to: object) -> str:
         (LINES.replace("0.25", "NaN"), ["line 2", "NaN"]),
         (LINES.replace("0.25", "2.5"), ["line 2, objects[0], 'box'", "2.5"]),
         (LINES.replace("[1, 0]", "[1, 1]"), ["line 2, mentions[0]", "objects: 1"]),
+        (LINES.replace("[1, 0]", "[true, 0]"), ["line 2, mentions[0]", "a whole number, not true"]),
         (LINES.replace("[1, 0]", "[1]"), ["line 2, mentions[0]"]),
     ],
 )  # fmt: skip
@@ -344,3 +341,10 @@ def test_unsound_files_are_named_in_one_line(tmp_path: Path, text: str | bytes, 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     refused(tmp_path / "none.json", "no such file")
     refused(tmp_path, "is a folder")
+
+
+@pytest.mark.real
+def test_flickr8k_as_published() -> None:
+    annotations = read(Path(os.environ["RLCAP_DATA"]) / "flickr8k" / "Flickr8k.token.txt")
+    assert annotations.splits == {"train": 6000, "dev": 1000}
+    assert annotations.captions == 35_000

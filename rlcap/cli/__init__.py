@@ -1,7 +1,7 @@
 """The command line: one file a command, imported only when it is called, so that `--help` answers at once.
 
-A command's file has `configure(parser)` and `run(arguments) -> int`, its exit status. Once it is imported, its name
-stands in this module: the builtin `list` cannot be used here.
+A command's file has `configure(parser)` and `run(arguments) -> int`, its exit status. Once imported, its name
+is an attribute of this module: the builtin `list` cannot be used here.
 """
 
 import argparse

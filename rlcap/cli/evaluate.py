@@ -10,9 +10,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="default: the recipe's data.evaluate")
     parser.add_argument("--data", metavar="FOLDER", help="the prepared data set, if it has moved")
     parser.add_argument("--features", metavar="FILE.h5", help="its features, if they have moved")
-    parser.add_argument("--ensemble", metavar="RUN", nargs="+", default=[], help="decode together with these runs")
+    parser.add_argument(
+        "--ensemble", metavar="RUN", nargs="+", default=[], help="decode together with these runs"
+    )
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
-    parser.add_argument("--out", metavar="FOLDER", help="where captions and scores go (default: RUN/captions)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="where captions and scores go (default: RUN/captions)"
+    )
     parser.add_argument("--json", action="store_true", help="print the corpus metrics as JSON")
     parser.add_argument("--device", default="auto")
     add_switches(parser)
@@ -38,6 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{main.folder} on {result.split} ({len(result.captions)} images), x100")
     print(result.table())
     if pointed is not None:
-        print(pointed.sentence())
+        print(
+            f"attention on the named object: {pointed.mass:.0%} of it, its peak {pointed.accuracy:.0%} of the time "
+            f"(chance {pointed.chance:.0%}; {pointed.words} words that name an object)"
+        )
     print(f"captions: {folder / name}.json (coco results format), scores: {folder / name}_scores.json")
     return 0

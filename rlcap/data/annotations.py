@@ -86,16 +86,17 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: is a folder; name the annotation file itself") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if not raw.strip():
-        raise DataError(f"{path}: is empty; fetch or export it again")
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         remedy = UNPACK.get(raw[:2], "save the file as UTF-8")
         raise DataError(
             f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8 text; {remedy}"
         ) from None
+    if not text.strip():
+        raise DataError(f"{path}: is empty; fetch or export it again")
+    return text
 
 
 def parse_json(text: str, path: Path, line: int | None = None, start: int = 0) -> tuple[Any, int]:

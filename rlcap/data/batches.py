@@ -30,7 +30,9 @@ class Captioned:
     codec: Codec
 
 
-def encode_captions(tokens: Sequence[Sequence[Sequence[str]]], codec: Codec, max_words: int) -> list[list[list[int]]]:
+def encode_captions(
+    tokens: Sequence[Sequence[Sequence[str]]], codec: Codec, max_words: int
+) -> list[list[list[int]]]:
     """Words -> ids with the end token. A longer caption is cut, and then has no end token: it did not end there."""
     end = [] if codec.end is None else [codec.end]
     return [[(codec.encode(words) + end)[:max_words] for words in captions] for captions in tokens]
@@ -111,8 +113,14 @@ def training_batches(data: Captioned, plan: Plan, workers: int = 0, pin: bool = 
     """Batches without end, epoch after epoch; the plan advances when a batch is handed out."""
     while True:
         entries = plan.rest_of_epoch()
+        # A generator of its own: the loader draws a number when it starts, which would move the global one.
         loader = DataLoader(
-            _Reader(data), sampler=entries, batch_size=None, num_workers=workers, pin_memory=pin
+            _Reader(data),
+            sampler=entries,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=pin,
+            generator=torch.Generator(),
         )
         for batch in loader:
             plan.advance()

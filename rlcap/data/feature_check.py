@@ -78,6 +78,7 @@ def check_features(path: str | Path, against: str | Path | None = None) -> Check
         if counts.min() < 1 or counts.max() > layout.item[0]:
             bad = [check.names[row] for row in np.flatnonzero((counts < 1) | (counts > layout.item[0]))]
             check.problems.append(f"their number of regions is not 1 to {layout.item[0]}: {_some(bad)}")
+            counts = counts.clip(1, layout.item[0])
         _check_values(check, file, counts)
         if layout.boxes:
             _check_boxes(check, file, counts)

@@ -44,8 +44,13 @@ def read(
         records, more = apply_lists(records, given_lists(splits))
         notes += more
     elif len({record.split is None for record in records}) > 1:
-        unnamed = next(path for path, part in zip(paths, parts, strict=True) if None in part.splits)
-        raise DataError(f"{unnamed}: names no split while others do; write it as SPLIT={unnamed}")
+        path, part = next(
+            (path, part) for path, part in zip(paths, parts, strict=True) if None in part.splits
+        )
+        if len(part.splits) == 1:
+            raise DataError(f"{path}: names no split while others do; write it as SPLIT={path}")
+        bare = next(record.image for record in part.records if record.split is None)
+        raise DataError(f"{path}: the image {shown(bare)} has no split while others do; name one for each")
     if images is not None:
         records = _with_pictures(records, images)
     return Annotations(" + ".join(dict.fromkeys(part.format for part in parts)), tuple(records), tuple(notes))

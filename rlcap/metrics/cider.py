@@ -54,7 +54,7 @@ class _Vector:
 
     counts: Counter[Ngram]
     norms: list[float]  # of the n-grams of each order
-    length: int  # in bigrams, as coco-caption measures it
+    length: int  # in words
 
 
 class CiderReferences:
@@ -91,7 +91,7 @@ class CiderReferences:
         for ngram, count in counts.items():
             rarity = self._rarities.get(ngram)
             squares[len(ngram) - 1] += (count * (self._rarity(ngram) if rarity is None else rarity)) ** 2
-            if len(ngram) == 2:
+            if len(ngram) == 1:
                 length += count
         return _Vector(counts, [math.sqrt(square) for square in squares], length)
 

@@ -127,7 +127,9 @@ class SoftAttention(Policy):
         """Look with the old state, then the LSTM (eq. 1-3), all (rows, …)."""
         images = memory["values"].shape[0]
         per_image = hidden.unflatten(0, (images, -1))
-        seen, weights = self.attend(per_image, memory["keys"], memory["values"], memory["mask"])  # eq. 4-6, 13
+        seen, weights = self.attend(
+            per_image, memory["keys"], memory["values"], memory["mask"]
+        )  # eq. 4-6, 13
         seen = torch.sigmoid(self.gate(hidden)) * seen.flatten(0, 1)
         gates = word_gates + self.seen_to_gates(seen) + self.state_to_gates(hidden)
         into, forget, out, candidate = gates.chunk(4, -1)
