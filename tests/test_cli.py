@@ -173,7 +173,8 @@ def test_a_reader_that_leaves_is_no_error():
     reader, writer = os.pipe()
     os.close(reader)
     arguments = [sys.executable, "-m", "rlcap", "list"]
-    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, env=buffered)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 

@@ -71,7 +71,7 @@ def test_a_module_beside_the_recipe_comes_before_one_in_the_current_folder(user,
 
 def test_three_ways_to_fail_have_three_messages(user):
     good = user.module("class Mine: pass\nclass Other: pass\nfrom pathlib import Path")
-    bad = user.module("import math\n\nmath.no_such_thing\n")
+    bad = user.module("def fail():\n    return 1 / 0\n\nfail()\n")
     unwritten = user.module("import a_module_that_nobody_wrote")
     broken = user.module("class Mine:\n    def (:\n")
     with pytest.raises(ComponentError) as absent:
@@ -83,7 +83,7 @@ def test_three_ways_to_fail_have_three_messages(user):
     with pytest.raises(ComponentError, match=r"has no 'Absent' \(known: Mine, Other\)"):
         find("policy", f"{good}:Absent")
     for name, said in (
-        (bad, rf"{bad}.py:3: fails while it is imported: AttributeError: "),
+        (bad, rf"{bad}.py:4: fails while it is imported: ZeroDivisionError: "),
         (
             unwritten,
             rf"{unwritten}.py:1: fails while it is imported: ModuleNotFoundError: No module",
@@ -119,6 +119,7 @@ PLUGIN = """
     from typing import Annotated, Literal
     from annotated_types import Ge, Interval
     from pydantic import Field
+    from rlcap.errors import ConfigError
 
     @dataclass(frozen=True)
     class Optimiser:
@@ -127,6 +128,8 @@ PLUGIN = """
         betas: tuple[float, float] = (0.9, 0.999)
 
         def __post_init__(self):
+            if self.lr < 0:
+                raise ConfigError("lr is negative")
             if self.lr > 10:
                 raise ValueError("lr is\\nabsurd")
 
@@ -260,3 +263,10 @@ def test_what_a_recipe_cannot_hold_is_named():
     assert as_plain({"a": (1, Path("x"))}) == {"a": [1, "x"]}
     with pytest.raises(ConfigError, match="a function like this cannot stand in a recipe"):
         as_plain(lambda: None)
+    with pytest.raises(ConfigError, match="inf: a float like this cannot stand in a recipe"):
+        as_plain(float("inf"))
+
+
+def test_a_plugins_own_check_is_one_problem_among_others(plugin):
+    with pytest.raises(ConfigError, match=r"^policy: lr is negative$"):
+        check_arguments(plugin("Mine"), {"optimiser": {"lr": -1}}, "policy")

@@ -98,7 +98,7 @@ def test_a_resumed_run_drops_what_it_will_make_again(tmp_path):
 
 
 def test_without_a_resume_nothing_but_half_a_line_is_dropped(tmp_path):
-    (tmp_path / METRICS).write_text('{"update": 50}\n{"upd')
+    (tmp_path / METRICS).write_bytes(b'{"update": 50}\n{"upd\xff')
     with Logger(tmp_path) as logger:
         logger.scalars(1, {"loss/total": 1})
     assert [line["update"] for line in lines(tmp_path)] == [50, 1]

@@ -59,7 +59,7 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"rlcap {__version__}")
-    _add_switches(parser, default=False)
+    _add_switches(parser)
     commands = parser.add_subparsers(metavar="COMMAND")
     parsers = {
         name: commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
@@ -74,7 +74,7 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
     start = given.index(called)
     arguments = parser.parse_args(given[:start], argparse.Namespace(command=called))
     command = parsers[called]
-    _add_switches(command, default=argparse.SUPPRESS)  # what was given before the command stands
+    _add_switches(command)  # what was given before the command stands
     importlib.import_module(f"rlcap.cli.{called}").configure(command)
     try:
         return command.parse_intermixed_args(given[start + 1 :], arguments)  # overrides may follow options
@@ -82,11 +82,9 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
         return command.parse_args(given[start + 1 :], arguments)
 
 
-def _add_switches(parser: argparse.ArgumentParser, default: object) -> None:
-    parser.add_argument(
-        "--debug", action="store_true", default=default, help="show the traceback of an error"
-    )
-    parser.add_argument("--quiet", action="store_true", default=default, help="no progress, only results")
+def _add_switches(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--quiet", action="store_true", help="no progress, only results")
 
 
 def _report(message: str, status: int, debug: bool) -> int:

@@ -26,6 +26,7 @@ class SoftAttention(Policy):
     """At each word: look (weights over the regions), gate what was seen, move the LSTM, say a word.
 
     The numbers in the comments are the paper's equations. The deep output has a tanh, as in the authors' own code.
+    `project` narrows wide features first, once an image: what each word costs falls with it. 0 is the paper's way.
     """
 
     def __init__(
@@ -36,19 +37,23 @@ class SoftAttention(Policy):
         hidden: int = 512,
         embedding: int = 512,
         attention: int = 512,
+        project: int = 0,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.codec = codec
-        self.attend = AdditiveAttention(shape.width, hidden, attention)
-        self.first_state = nn.Linear(shape.width, 2 * hidden)
+        narrowed = (nn.Linear(shape.width, project), nn.ReLU(), nn.Dropout(dropout)) if project else ()
+        self.project = nn.Sequential(*narrowed)
+        width = project or shape.width
+        self.attend = AdditiveAttention(width, hidden, attention)
+        self.first_state = nn.Linear(width, 2 * hidden)
         self.gate = nn.Linear(hidden, 1)  # beta, section 4.2.1
         self.embed = nn.Embedding(codec.size, embedding)
         self.word_to_gates = nn.Linear(embedding, 4 * hidden)
-        self.seen_to_gates = nn.Linear(shape.width, 4 * hidden, bias=False)
+        self.seen_to_gates = nn.Linear(width, 4 * hidden, bias=False)
         self.state_to_gates = nn.Linear(hidden, 4 * hidden, bias=False)
         self.state_to_output = nn.Linear(hidden, embedding)
-        self.seen_to_output = nn.Linear(shape.width, embedding, bias=False)
+        self.seen_to_output = nn.Linear(width, embedding, bias=False)
         self.output = nn.Linear(embedding, codec.size)
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.embed.weight, std=embedding**-0.5)
@@ -56,7 +61,7 @@ class SoftAttention(Policy):
             self.word_to_gates.bias[hidden : 2 * hidden] = 1.0  # the forget gate starts open
 
     def remember(self, features: Features) -> Memory:
-        values, mask = features.values, features.mask
+        values, mask = self.project(features.values), features.mask
         share = mask / mask.sum(-1, keepdim=True)
         mean = torch.bmm(share[:, None].to(values.dtype), values)[:, 0]
         return {
