@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rlcap import losses
 from rlcap.agents.optimisers import Descent, Optimiser
+from rlcap.config import Rate, Weight
 from rlcap.contracts import Batch, Course, Policy
 from rlcap.errors import ComponentError
 
@@ -27,8 +28,8 @@ class CrossEntropy:
         policy: Policy,
         course: Course,
         *,
-        label_smoothing: float = 0.0,
-        attention_penalty: float = 0.0,
+        label_smoothing: Rate = 0.0,
+        attention_penalty: Weight = 0.0,
         optimiser: Optimiser = Optimiser(),  # noqa: B008  frozen
     ) -> None:
         self.policy, self.course = policy, course

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from rlcap.config import AboveZero, NotNegative, Rate, Weight
+
 
 @dataclass(frozen=True)
 class Optimiser:
@@ -18,12 +20,12 @@ class Optimiser:
     """
 
     name: Literal["adam", "adamw", "rmsprop"] = "adam"
-    lr: float = 4e-4
-    weight_decay: float = 0.0
-    clip: float = 5.0
-    warmup: int = 0
+    lr: AboveZero = 4e-4
+    weight_decay: Weight = 0.0
+    clip: Weight = 5.0
+    warmup: NotNegative = 0
     decay: Literal["none", "cosine", "linear"] = "none"
-    floor: float = 0.0
+    floor: Rate = 0.0
 
 
 class Descent:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from rlcap.run import train as train
 
 _HOMES = {"Run": "rlcap.run", "load": "rlcap.run", "train": "rlcap.run"}
-__all__ = ["Run", "__version__", "load", "train"]  # noqa: F822  resolved below, so that --help needs no torch
+__all__ = ["Run", "__version__", "load", "train"]
 
 
+# Looked up when first used, so that `rlcap --help` imports no torch.
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'rlcap' has no attribute '{name}'")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
 from rlcap.components import STRICT, Problem, as_plain, checked, find, resolved_arguments
@@ -40,6 +40,7 @@ NotNegative = Annotated[int, Ge(0)]
 Weight = Annotated[float, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Le(1)]
+Rate = Annotated[float, Ge(0), Lt(1)]  # of dropout, of smoothing
 Interval = Annotated[str, BeforeValidator(_interval)]
 Device = Annotated[str, AfterValidator(_device)]
 

@@ -248,7 +248,7 @@ class Course:
 
     updates: int  # in all: the length of its schedules
     precision: torch.dtype = torch.float32  # of the forward pass on an accelerator
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 1
 
     def autocast(self) -> torch.autocast:

@@ -16,14 +16,16 @@ from rlcap.data.dataset import Split
 from rlcap.data.frequencies import END, DocumentFrequencies
 from rlcap.decoding.decode import Hypothesis, decode
 from rlcap.files import write_text
-from rlcap.metrics import NAMES as METRICS
-from rlcap.metrics import evaluate_captions
+from rlcap.metrics import NAMES, evaluate_captions
 from rlcap.metrics.cider import cider_d
 from rlcap.metrics.pointing import Pointing, pointing
 from rlcap.progress import track
 
 IMAGES_AT_ONCE = 50
-NAMES = {**METRICS, "cider_d_training": "CIDEr-D, training's frequencies and end token"}
+EVALUATED = {
+    **{key: name for key, name in NAMES.items() if key != "cider"},
+    "cider_d_training": "CIDEr-D, training's frequencies and end token",
+}
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Evaluation:
 
     def table(self) -> str:
         """For people: a line a metric, x100 as papers print it."""
-        width = max(len(name) for name in NAMES.values())
+        width = max(len(name) for name in EVALUATED.values())
         return "\n".join(
-            f"{NAMES[key]:<{width}}  {100 * self.corpus[key]:7.2f}" for key in NAMES if key in self.corpus
+            f"{EVALUATED[key]:<{width}}  {100 * self.corpus[key]:7.2f}" for key in EVALUATED
         )
 
     def save(self, folder: Path, name: str) -> None:

@@ -214,13 +214,13 @@ def _check_shape(store: FeatureStore, about: dict[str, Any]) -> None:
 
 
 def _read_about(path: Path) -> dict[str, Any]:
+    """features.json: the kind and shape of what the policy sees, and what made it."""
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return about if about["shape"] else about
+        about["kind"], about["encoder"], about["shape"]["grid"]  # noqa: B018  a KeyError is what we are after
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error}); copy the whole folder of the run"
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read ({error}); copy the whole folder of the run") from error
+    return about
 
 
 def _pair(grid: list[int] | None) -> tuple[int, int] | None:

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from rlcap.building import check_features, choose_precision, make_policy, make_trainer, rows_for
 from rlcap.checkpoint import (
+    WEIGHTS,
     load_state,
     load_weights,
     random_states,
     restore_random_states,
     save_checkpoint,
     seed_everything,
-    WEIGHTS,
 )
 from rlcap.config import Experiment, to_yaml
 from rlcap.contracts import Course, Policy, Trainer
@@ -34,7 +34,7 @@ from rlcap.data.dataset import DataSet, Split
 from rlcap.data.features import FeatureStore
 from rlcap.devices import choose_device
 from rlcap.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from rlcap.evaluation import NAMES, Evaluation, evaluate
+from rlcap.evaluation import EVALUATED, evaluate
 from rlcap.files import write_text
 from rlcap.loggers import Logger
 from rlcap.progress import say, track
@@ -94,6 +94,8 @@ def gather(experiment: Experiment) -> Materials:
     store = FeatureStore(features_path(experiment, data))
     check_features(experiment, store)
     settings = experiment.training
+    if settings.metric not in EVALUATED:
+        raise ConfigError(f"training.metric={settings.metric}: no such metric{did_you_mean(settings.metric, EVALUATED)}")
     seed_everything(settings.seed)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -180,7 +182,7 @@ def _evaluate(
         made.course.device,
         settings.seed,
     )
-    value = _chosen(result, settings.metric)
+    value = result.corpus[settings.metric]
     logger.scalars(
         progress.update, {f"eval/{split.name}/{key}": score for key, score in result.corpus.items()}
     )
@@ -193,16 +195,10 @@ def _evaluate(
         _save(made, folder / "checkpoints" / "best", progress)
     _save(made, folder / "checkpoints" / "last", progress)
     shown = ", ".join(
-        f"{NAMES[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d")
+        f"{EVALUATED[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d")
     )
     say(f"update {progress.update}: {split.name} {shown}{' (best so far)' if gained else ''}")
     return settings.patience is not None and progress.without_gain >= settings.patience
-
-
-def _chosen(result: Evaluation, metric: str) -> float:
-    if metric not in result.corpus:
-        raise ConfigError(f"training.metric={metric}: no such metric{did_you_mean(metric, result.corpus)}")
-    return result.corpus[metric]
 
 
 def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:

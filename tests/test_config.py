@@ -306,12 +306,9 @@ def test_a_section_is_revised_under_the_same_rules():
         revised(Decoding(beam=3), groups=2)
 
 
-def test_an_encoder_excludes_features(recipe):
-    overrides = ["encoder=config_plugin:Anything", "data.features=x.h5"]
-    assert load_recipe(recipe(GOOD), overrides[:1]).encoder == Component("config_plugin:Anything", {})
-    assert problems(recipe(GOOD), overrides) == [
-        "recipe.yaml: 'encoder' sees pixels: it excludes 'data.features'"
-    ]
+def test_an_encoder_is_a_component_too(recipe):
+    overrides = ["encoder=config_plugin:Anything", "encoder.size=64", "data.features=pixels.h5"]
+    assert load_recipe(recipe(GOOD), overrides).encoder == Component("config_plugin:Anything", {"size": 64})
 
 
 def test_shipped_recipes_are_whole_and_introduce_themselves():

@@ -39,7 +39,7 @@ def test_our_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_foreign_file(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        file["features"] = np.arange(2 * 4 * 2, dtype=np.uint8).reshape(2, 4, 2)
+        file["features"] = np.arange(2, 18, dtype=np.uint8).reshape(2, 4, 2)
         file["names"] = ["a", "b"]
         file["features"].attrs["scale"] = 0.5
     check = check_features(tmp_path / "x.h5")
@@ -47,7 +47,7 @@ def test_a_foreign_file(tmp_path: Path) -> None:
     assert check.problems == []
     assert "kind:     grid 2x2 (guessed: the file does not say)" in lines
     assert "stored:   uint8 times 0.5, not packed" in lines
-    assert "values:   0 to 7.5, mean 3.75, 6.2% zeros" in lines
+    assert "values:   1 to 8.5, mean 4.75, 0.0% zeros" in lines
     assert "encoder:  unknown: captions of new pictures need it (import with --encoder)" in lines
 
 

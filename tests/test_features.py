@@ -317,7 +317,12 @@ def test_what_a_killed_process_left_is_cut_after_the_last_whole_image(tmp_path: 
     part = tmp_path / ".x.h5.part"
     part.write_bytes(part.read_bytes()[:-lost])
     with pytest.raises(KeyboardInterrupt), FeatureWriter(tmp_path / "x.h5", "regions") as writer:  # noqa: PT012
-        assert writer.done == {str(i) for i in range(6 - 1 - lost // 5_200)}
+        whole = 6 - 1 - lost // 5_200
+        assert writer.done == {str(i) for i in range(whole)}
+        writer.append([str(whole)], np.full((1, 40, 64), whole + 1))
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), FeatureWriter(tmp_path / "x.h5", "regions") as writer:  # noqa: PT012
+        assert writer.done == {str(i) for i in range(whole + 1)}
         raise KeyboardInterrupt
     append_missing(tmp_path / "x.h5", 6)
     assert_whole(tmp_path / "x.h5", 6)

@@ -15,7 +15,7 @@ def small(codec, shape, dropout=0.0) -> SoftAttention:
 
 def some_words(codec) -> torch.Tensor:
     return torch.tensor(
-        [codec.encode(["a", "red", "ball"]) + [codec.end], codec.encode(["a", "blue", "box", "and"])]
+        [[*codec.encode(["a", "red", "ball"]), codec.end], codec.encode(["a", "blue", "box", "and"])]
     )
 
 

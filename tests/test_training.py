@@ -177,32 +177,34 @@ def test_the_command_line_from_training_to_a_picture(recipe, scenes, tmp_path, c
 def test_what_does_not_belong_together_is_refused(run, recipe, scenes, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         train(recipe(), tmp_path / "none", resume=True)
-    with pytest.raises(CheckpointError, match="another model: policy"):
-        broken = tmp_path / "broken"
-        broken.mkdir()
-        for name in ("vocabulary.json", "features.json"):
-            (broken / name).write_bytes((run / name).read_bytes())
-        (broken / "weights.safetensors").write_bytes(
-            (run / "checkpoints/best/weights.safetensors").read_bytes()
-        )
-        text = (run / "config.yaml").read_text().replace("hidden: 24", "hidden: 25")
-        (broken / "config.yaml").write_text(text)
-        rlcap.load(broken, device="cpu")
-    with pytest.raises(CheckpointError, match="cannot be read as weights"):
-        (broken / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
-        (broken / "weights.safetensors").write_bytes(b"PK nothing")
-        rlcap.load(broken, device="cpu")
     with pytest.raises(ConfigError, match="holds pixels: name an encoder"):
         train(recipe(encoder=None), tmp_path / "no encoder")
-    with pytest.raises(DataError, match="no split 'vall'.*val"):
+    with pytest.raises(DataError, match="'vall'") as error:
         train(recipe(**{"data.evaluate": "vall"}), tmp_path / "no split")
+    assert "val" in str(error.value)
+    other = tmp_path / "other scenes"
+    main(["--quiet", "prepare", "scenes", "--out", str(other), "--count", "40", "--min-count", "3"])
+    loaded = rlcap.load(run, device="cpu")
     with pytest.raises(CheckpointError, match="was trained with vocabulary"):
-        other = tmp_path / "other scenes"
-        assert (
-            main(["--quiet", "prepare", "scenes", "--out", str(other), "--count", "40", "--min-count", "3"])
-            == 0
-        )
-        rlcap.load(run, device="cpu").evaluate(data=str(other))
+        loaded.evaluate(data=str(other))
+    assert not (tmp_path / "no split").exists()
+
+
+def test_weights_of_another_model_or_of_none_are_refused(run, tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for name in ("vocabulary.json", "features.json", "config.yaml"):
+        (folder / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(CheckpointError, match="has no checkpoint 'best' yet"):
+        rlcap.load(folder, device="cpu")
+    (folder / "weights.safetensors").write_bytes(b"PK nothing")
+    with pytest.raises(CheckpointError, match="cannot be read as weights"):
+        rlcap.load(folder, device="cpu")
+    (folder / "weights.safetensors").write_bytes((run / "checkpoints/best/weights.safetensors").read_bytes())
+    text = (run / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("hidden: 24", "hidden: 25"))
+    with pytest.raises(CheckpointError, match=r"another model: policy\."):
+        rlcap.load(folder, device="cpu")
 
 
 def test_help_needs_no_torch():

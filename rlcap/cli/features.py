@@ -19,7 +19,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return {"extract": _extract, "import": _import, "check": _check}[arguments.action](arguments)
+    action = {"extract": _extract, "import": _import, "check": _check}[arguments.action]
+    try:
+        return action(arguments)
+    except KeyboardInterrupt as stop:
+        if arguments.action == "check":
+            raise
+        raise KeyboardInterrupt("the same command goes on from here") from stop
 
 
 def _action(actions: Any, name: str, meaning: str) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlcap.config import NotNegative, Positive, Rate
 from rlcap.contracts import (
     Codec,
     Features,
@@ -34,11 +35,11 @@ class SoftAttention(Policy):
         codec: Codec,
         shape: FeatureShape,
         *,
-        hidden: int = 512,
-        embedding: int = 512,
-        attention: int = 512,
-        project: int = 0,
-        dropout: float = 0.5,
+        hidden: Positive = 512,
+        embedding: Positive = 512,
+        attention: Positive = 512,
+        project: NotNegative = 0,
+        dropout: Rate = 0.5,
     ) -> None:
         super().__init__()
         self.codec = codec
