@@ -1,9 +1,7 @@
 """The trainers: one file each, read from top to bottom."""
 
 if __name__ != "rlcap.agents":
-    raise ImportError(
-        f"import rlcap.agents, not {__name__}: the bare name would make a second copy of every class"
-    )
+    raise ImportError(f"import rlcap.agents, not {__name__}: the bare name would make a second copy of every class")
 
 TRAINERS = {
     "cross_entropy": "rlcap.agents.cross_entropy:CrossEntropy",

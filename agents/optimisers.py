@@ -36,9 +36,7 @@ class Descent:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.settings, self.updates, self.done = settings, updates, 0
         classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
-        self.optimiser = classes[settings.name](
-            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        self.optimiser = classes[settings.name](self.parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
     def rate(self) -> float:
         """The learning rate of the next step."""

@@ -1,6 +1,4 @@
 """Sequence-level rewards: one file each."""
 
 if __name__ != "rlcap.rewards":
-    raise ImportError(
-        f"import rlcap.rewards, not {__name__}: the bare name would make a second copy of every class"
-    )
+    raise ImportError(f"import rlcap.rewards, not {__name__}: the bare name would make a second copy of every class")

@@ -39,13 +39,9 @@ def load_weights(path: Path, networks: Mapping[str, nn.Module]) -> None:
     try:
         stored = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as weights ({error}); use another checkpoint"
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read as weights ({error}); use another checkpoint") from error
     for name, network in networks.items():
-        mine = {
-            key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")
-        }
+        mine = {key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")}
         wanted = network.state_dict()
         for key in sorted(wanted.keys() | mine.keys()):
             here = tuple(mine[key].shape) if key in mine else "missing"
@@ -66,9 +62,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: is no whole checkpoint ({error.filename} is missing)") from error
     except Exception as error:  # a damaged zip, pickle or JSON each raises its own kind
-        raise CheckpointError(
-            f"{folder}: cannot be read ({error}); resume from another checkpoint"
-        ) from error
+        raise CheckpointError(f"{folder}: cannot be read ({error}); resume from another checkpoint") from error
     return state, meta
 
 

@@ -265,9 +265,7 @@ class Trainer(Protocol):
     @property
     def networks(self) -> Mapping[str, nn.Module]: ...  # for devices, DDP and checkpoints
 
-    def update(
-        self, batch: Batch
-    ) -> dict[str, Tensor]: ...  # detached scalars, named as TensorBoard shows them
+    def update(self, batch: Batch) -> dict[str, Tensor]: ...  # detached scalars, named as TensorBoard shows them
 
     def state_dict(
         self,

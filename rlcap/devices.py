@@ -11,7 +11,5 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without CUDA
-        raise ConfigError(
-            f"device={name}: torch cannot use it here ({str(error).splitlines()[0]}); try cpu"
-        ) from error
+        raise ConfigError(f"device={name}: torch cannot use it here ({str(error).splitlines()[0]}); try cpu") from error
     return device

@@ -41,9 +41,7 @@ class Evaluation:
     def table(self) -> str:
         """For people: a line a metric, x100 as papers print it."""
         width = max(len(name) for name in EVALUATED.values())
-        return "\n".join(
-            f"{EVALUATED[key]:<{width}}  {100 * self.corpus[key]:7.2f}" for key in EVALUATED
-        )
+        return "\n".join(f"{EVALUATED[key]:<{width}}  {100 * self.corpus[key]:7.2f}" for key in EVALUATED)
 
     def save(self, folder: Path, name: str) -> None:
         """`name.json`: the coco results format; `name_scores.json`: the metrics, corpus and per image."""

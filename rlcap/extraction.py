@@ -2,8 +2,9 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,8 @@ from rlcap.components import check_arguments
 from rlcap.data.features import EncoderCard, FeatureWriter, Layout
 from rlcap.data.images import check_resize, fit, list_images, read_image
 from rlcap.errors import ConfigError, DataError
-from rlcap.models.encoders import TorchvisionEncoder, card_of, frozen_encoder
+from rlcap.models.encoders import card_of, frozen_encoder
+from rlcap.models.torchvision_encoders import TorchvisionEncoder
 from rlcap.progress import track
 
 PIXELS = "pixels"  # in the place of an encoder: the resized pictures, for an encoder that is trained along
@@ -76,10 +78,12 @@ def extract(
     with FeatureWriter(out, eye.layout.kind, card=eye.card, grid=eye.layout.grid) as writer:
         resumed = len(writer.done)
         todo = {name: path for name, path in paths.items() if name not in writer.done}
-        decoded = _decoded(todo, eye.card, workers or min(os.cpu_count() or 1, MOST_THREADS), 2 * batch)
-        seen = track(decoded, "features", len(paths), resumed)
-        for names, images in _batches(_readable(seen, skipped, strict), batch):
-            writer.append(names, *eye.see(images))
+        threads = workers or min(os.cpu_count() or 1, MOST_THREADS)
+        # closed here also when something fails: the garbage collector would end its threads at any time
+        with closing(_decoded(todo, eye.card, threads, 2 * batch)) as decoded:
+            seen = track(decoded, "features", len(paths), resumed)
+            for names, images in _batches(_readable(seen, skipped, strict), batch):
+                writer.append(names, *eye.see(images))
         if not writer.done:
             raise DataError(f"{source}: none of {len(paths)} pictures can be read; {skipped[0][1]}")
         return Report(len(writer.done), resumed, skipped)
@@ -87,7 +91,7 @@ def extract(
 
 def _decoded(
     paths: Mapping[str, Path], card: EncoderCard, threads: int, ahead: int
-) -> Iterator[tuple[str, np.ndarray | DataError]]:
+) -> Generator[tuple[str, np.ndarray | DataError], None, None]:
     """Each name with its pixels, in order, while `ahead` more are decoded: Pillow frees Python's lock."""
 
     def decode(name: str, path: Path) -> np.ndarray | DataError:
@@ -159,9 +163,7 @@ def _encoder(spec: str, options: Mapping[str, Any], device: str) -> _Eye:
         try:
             features = encoder(torch.from_numpy(images).to(where).float().div_(255))
         except torch.cuda.OutOfMemoryError as error:
-            raise ConfigError(
-                f"batch={len(images)}: the memory of {where} is full; use a smaller batch"
-            ) from error
+            raise ConfigError(f"batch={len(images)}: the memory of {where} is full; use a smaller batch") from error
         counts = features.mask.sum(1).cpu().numpy() if layout.kind == "regions" else None
         boxes = None if features.boxes is None else features.boxes.float().cpu().numpy()
         return features.values.float().cpu().numpy(), counts, boxes
@@ -174,7 +176,5 @@ def _device(name: str) -> torch.device:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without CUDA
-        raise ConfigError(
-            f"device={name}: torch cannot use it here ({str(error).splitlines()[0]}); try cpu"
-        ) from error
+        raise ConfigError(f"device={name}: torch cannot use it here ({str(error).splitlines()[0]}); try cpu") from error
     return device

@@ -24,9 +24,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         _flush_to_disk(part)
         part.replace(target)
     except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error.strerror or error}); nothing was changed"
-        ) from error
+        raise DataError(f"{target}: cannot be written ({error.strerror or error}); nothing was changed") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -52,9 +50,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         else:
             part.rename(target)
     except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error.strerror or error}); nothing was changed"
-        ) from error
+        raise DataError(f"{target}: cannot be written ({error.strerror or error}); nothing was changed") from error
     finally:
         if part is not None and part.exists():
             shutil.rmtree(part, ignore_errors=True)

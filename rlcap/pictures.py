@@ -232,9 +232,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]
             lines[-1] += f" {word}"
             continue
         while len(word) > 1 and font.getlength(word) > width:
-            fits = next(
-                end for end in range(len(word) - 1, 0, -1) if end == 1 or font.getlength(word[:end]) <= width
-            )
+            fits = next(end for end in range(len(word) - 1, 0, -1) if end == 1 or font.getlength(word[:end]) <= width)
             lines.append(word[:fits])
             word = word[fits:]
         lines.append(word)

@@ -40,7 +40,9 @@ class Picture:
 
     image: Image.Image
     captions: list[Hypothesis]  # best first
-    grid: tuple[int, int] | None  # of the attention
+    grid: tuple[int, int] | None  # of the attention, if it lies on one
+    boxes: np.ndarray | None  # (R, 4) of the regions, if they have boxes
+    resize: str  # how the encoder saw the image
 
 
 class Run:
@@ -81,7 +83,11 @@ class Run:
             seed=self.experiment.training.seed,
             want=["attention"],
         )
-        return [Picture(p, captions, encoder.shape.grid) for p, captions in zip(pictures, found, strict=True)]
+        boxes = [None] * len(pictures) if features.boxes is None else list(features.boxes.cpu().numpy())
+        return [
+            Picture(image, captions, encoder.shape.grid, box, encoder.resize)
+            for image, captions, box in zip(pictures, found, boxes, strict=True)
+        ]
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -160,9 +166,7 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     """A run's folder or an exported one -> Run. `checkpoint`: "best" or "last"."""
     folder = Path(path)
     if not (folder / "config.yaml").exists():
-        raise CheckpointError(
-            f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made"
-        )
+        raise CheckpointError(f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made")
     experiment = load_recipe(folder / "config.yaml")
     about = _read_about(folder / "features.json")
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
@@ -173,9 +177,7 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     if not weights.exists():
         weights = folder / "checkpoints" / checkpoint / WEIGHTS
     if not weights.exists():
-        raise CheckpointError(
-            f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first"
-        )
+        raise CheckpointError(f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first")
     load_weights(weights, {"policy": policy})
     return Run(folder, experiment, policy.to(chosen).eval(), about, chosen)
 

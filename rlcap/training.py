@@ -27,7 +27,7 @@ from rlcap.checkpoint import (
     save_checkpoint,
     seed_everything,
 )
-from rlcap.config import Experiment, to_yaml
+from rlcap.config import COMPONENTS, Experiment, load_recipe, to_yaml
 from rlcap.contracts import Course, Policy, Trainer
 from rlcap.data.batches import Captioned, Plan, encode_captions, training_batches
 from rlcap.data.dataset import DataSet, Split
@@ -71,11 +71,11 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
     """Trains as the config says, into `folder`, and returns it. `resume` goes on from its last checkpoint."""
     last = folder / "checkpoints" / "last"
     if not resume and (folder / "config.yaml").exists():
-        raise ConfigError(
-            f"{folder}: holds a run already; go on with --resume, or name another folder with --out"
-        )
+        raise ConfigError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
     if resume and not last.exists():
         raise CheckpointError(f"{folder}: has no checkpoint to resume from; start it without --resume")
+    if resume:
+        _check_same(experiment, folder)
     made = gather(experiment)
     progress = Progress()
     if resume:
@@ -88,6 +88,18 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
     return folder
 
 
+def _check_same(experiment: Experiment, folder: Path) -> None:
+    """A run goes on as it began; only how long, how often and where it is watched may change."""
+    before = load_recipe(folder / "config.yaml")
+    for section in (*COMPONENTS, "data"):
+        if getattr(before, section) != getattr(experiment, section):
+            raise CheckpointError(f"{folder}: began with another '{section}'; resume it with its own config.yaml")
+    for name in ("images", "captions", "seed"):
+        was, now = getattr(before.training, name), getattr(experiment.training, name)
+        if was != now:
+            raise CheckpointError(f"{folder}: began with training.{name}={was}, not {now}; resume it with the former")
+
+
 def gather(experiment: Experiment) -> Materials:
     """Reads the data, checks that its parts belong together, and builds policy and trainer."""
     data = DataSet.load(experiment.data.path)
@@ -95,7 +107,9 @@ def gather(experiment: Experiment) -> Materials:
     check_features(experiment, store)
     settings = experiment.training
     if settings.metric not in EVALUATED:
-        raise ConfigError(f"training.metric={settings.metric}: no such metric{did_you_mean(settings.metric, EVALUATED)}")
+        raise ConfigError(
+            f"training.metric={settings.metric}: no such metric{did_you_mean(settings.metric, EVALUATED)}"
+        )
     seed_everything(settings.seed)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -162,14 +176,10 @@ def _loop(
             clock = _Clock()
         if stopped:
             _save(made, folder / "checkpoints" / "last", progress)
-            raise KeyboardInterrupt(
-                f"stopped by {stopped[0]} after update {progress.update}; go on with --resume"
-            )
+            raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
 
 
-def _evaluate(
-    made: Materials, experiment: Experiment, folder: Path, progress: Progress, logger: Logger
-) -> bool:
+def _evaluate(made: Materials, experiment: Experiment, folder: Path, progress: Progress, logger: Logger) -> bool:
     """Scores the evaluated split, keeps the best checkpoint; True when it is time to stop."""
     settings, split = experiment.training, made.evaluated
     result = evaluate(
@@ -183,9 +193,7 @@ def _evaluate(
         settings.seed,
     )
     value = result.corpus[settings.metric]
-    logger.scalars(
-        progress.update, {f"eval/{split.name}/{key}": score for key, score in result.corpus.items()}
-    )
+    logger.scalars(progress.update, {f"eval/{split.name}/{key}": score for key, score in result.corpus.items()})
     logger.text(progress.update, f"captions/{split.name}", "  \n".join(result.captions[:10]))
     result.save(folder / "captions", f"{split.name}_{progress.update:07d}")
     gained = progress.best is None or value > progress.best
@@ -194,9 +202,7 @@ def _evaluate(
         progress.best, progress.best_update = value, progress.update
         _save(made, folder / "checkpoints" / "best", progress)
     _save(made, folder / "checkpoints" / "last", progress)
-    shown = ", ".join(
-        f"{EVALUATED[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d")
-    )
+    shown = ", ".join(f"{EVALUATED[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d"))
     say(f"update {progress.update}: {split.name} {shown}{' (best so far)' if gained else ''}")
     return settings.patience is not None and progress.without_gain >= settings.patience
 

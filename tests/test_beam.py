@@ -33,9 +33,7 @@ def every_caption(view: PlainView, length: int, alpha: float) -> Ranked:
     return sorted(captions, key=lambda caption: (caption[3], caption[2]), reverse=True)
 
 
-def textbook(
-    view: PlainView, length: int, alpha: float, beams: int, groups: int = 1, diversity: float = 0.0
-) -> Ranked:
+def textbook(view: PlainView, length: int, alpha: float, beams: int, groups: int = 1, diversity: float = 0.0) -> Ranked:
     """Beam search with lists. It never stops early, but a group that is done is heard no more by others."""
     end, width = view.policy.codec.end, beams // groups
     live = [[((), 0.0)] for _ in range(groups)]
@@ -197,9 +195,7 @@ def test_batched_and_one_by_one_agree(settings):
 def test_it_answers_when_nothing_finishes():
     policy = ToyPolicy(ToyCodec(size=7), seed=3, end_bias=-1e4)
     memory = policy.remember(toy_features(2))
-    found = beam_search(
-        policy, memory, images=2, beams=3, length=5, constraints=FREE, length_normalisation=1.0
-    )
+    found = beam_search(policy, memory, images=2, beams=3, length=5, constraints=FREE, length_normalisation=1.0)
     assert not found.finished.any()
     assert found.score.isfinite().all()
     for image in range(2):
@@ -221,9 +217,7 @@ def test_it_stops_when_nothing_can_improve_and_not_before():
     memory = policy.remember(toy_features(3))
     for alpha in (0.0, 0.5):
         policy.steps = 0
-        found = beam_search(
-            policy, memory, images=3, beams=3, length=60, constraints=FREE, length_normalisation=alpha
-        )
+        found = beam_search(policy, memory, images=3, beams=3, length=60, constraints=FREE, length_normalisation=alpha)
         assert policy.steps < 60
         for image in range(3):
             expected = textbook(PlainView(policy, memory, image, FREE), 60, alpha, 3)
@@ -234,9 +228,9 @@ def test_length_normalisation_prefers_longer_captions():
     policy = ToyPolicy(ToyCodec(size=9), seed=6, end_bias=1.0)
     memory = policy.remember(toy_features(20))
     words = [
-        beam_search(
-            policy, memory, images=20, beams=5, length=10, constraints=FREE, length_normalisation=alpha
-        ).words[:, 0]
+        beam_search(policy, memory, images=20, beams=5, length=10, constraints=FREE, length_normalisation=alpha).words[
+            :, 0
+        ]
         for alpha in (0.0, 1.0)
     ]
     plain, normalised = (caption_mask(best, 1).sum(-1) for best in words)
@@ -277,9 +271,7 @@ def test_a_place_left_over_hides_no_caption_of_another_group():
 
 def test_nobody_asks_for_gradients():
     policy = ToyPolicy(ToyCodec(), seed=0)
-    found = beam_search(
-        policy, policy.remember(toy_features(1)), images=1, beams=2, length=3, constraints=FREE
-    )
+    found = beam_search(policy, policy.remember(toy_features(1)), images=1, beams=2, length=3, constraints=FREE)
     assert not found.score.requires_grad
 
 

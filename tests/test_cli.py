@@ -43,10 +43,7 @@ def raising(error):
 
 def loaded_by(statement: str) -> set[str]:
     """The modules that a fresh process has after the statement."""
-    script = (
-        "import sys, json\nfrom rlcap.cli import COMMANDS, main\n"
-        f"{statement}\nprint(json.dumps([*sys.modules]))"
-    )
+    script = f"import sys, json\nfrom rlcap.cli import COMMANDS, main\n{statement}\nprint(json.dumps([*sys.modules]))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 

@@ -200,8 +200,7 @@ def test_everything_wrong_is_said_at_once(plugin):
         "policy 'mine': optimiser.name: should be one of 'adam' or 'sgd', not 'adamm'",
         "policy 'mine': optimiser.betas.1: should be a number, not 'x'",
         "policy 'mine': mix: should be a number or a section of keys and values, not 'often'",
-        "policy 'mine': old: is a positional parameter; a recipe sets keyword-only ones: "
-        "put it behind a * in Mine",
+        "policy 'mine': old: is a positional parameter; a recipe sets keyword-only ones: put it behind a * in Mine",
         "policy 'mine': lr: unknown key (did you mean 'optimiser.lr'?)",
         "policy 'mine': bits: should be at least 1 and at most 9, not 12",
     }

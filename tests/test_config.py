@@ -125,12 +125,10 @@ def test_everything_wrong_is_said_at_once_in_the_order_of_the_file(recipe):
         "has no 'Trainr' (did you mean 'Trainer'?)",
         "recipe.yaml:12: training.updates: should be a whole number, not 'many'",
         "recipe.yaml:13: training.epochs: stands twice, again at recipe.yaml:17",
-        "recipe.yaml:14: training.device: "
-        "should be auto, cpu, cuda, cuda:0 (or another number) or mps, not 'gpu'",
+        "recipe.yaml:14: training.device: should be auto, cpu, cuda, cuda:0 (or another number) or mps, not 'gpu'",
         "recipe.yaml:15: training.precision: should be one of 'auto', 'float32' or 'bfloat16', not 'float16'",
         "recipe.yaml:16: training.seed: should be at least 0, not -1",
-        "recipe.yaml:18: training.evaluate_every: "
-        "should be like '1 epoch', '0.5 epochs' or '500 updates', not 500",
+        "recipe.yaml:18: training.evaluate_every: should be like '1 epoch', '0.5 epochs' or '500 updates', not 500",
         "recipe.yaml:19: decoding.top_p: should be more than 0 and at most 1, not 0",
         "recipe.yaml:20: decoding.beam: should be a whole number, not 100.0",
         "recipe.yaml:20: decoding.sample: should be true or false, not 'yes'",
@@ -330,6 +328,4 @@ def test_the_written_recipe_holds_defaults_and_reads_alike_elsewhere(recipe, tmp
     path = tmp_path / "config.yaml"
     path.write_text(written)
     assert load_recipe(path) == experiment
-    assert load_recipe(path, ["training.seed=2"]) == replace(
-        experiment, training=Training(epochs=3.0, seed=2)
-    )
+    assert load_recipe(path, ["training.seed=2"]) == replace(experiment, training=Training(epochs=3.0, seed=2))

@@ -66,9 +66,7 @@ PIECES = ["name: ", "policy", "training:", "\n  ", "\n", "- ", "{", "}", "[", "!
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    text=st.lists(st.sampled_from(PIECES))
-    .map("".join)
-    .flatmap(lambda text: WORDS.map(lambda word: text + word)),
+    text=st.lists(st.sampled_from(PIECES)).map("".join).flatmap(lambda text: WORDS.map(lambda word: text + word)),
     override=WORDS,
 )
 def test_rubbish_is_only_ever_a_config_error(tmp_path, text, override):

@@ -92,9 +92,7 @@ def test_samples_are_the_same_batched_and_one_by_one(policy, features):
 
 def test_nothing_stands_behind_the_end(policy, features, codec):
     u = keyed_uniforms(1, 0, torch.arange(3), 50, 8)
-    written = write(
-        policy, policy.remember(features), images=3, n=50, length=8, sampling=Sampling(), uniforms=u
-    )
+    written = write(policy, policy.remember(features), images=3, n=50, length=8, sampling=Sampling(), uniforms=u)
     assert (written.words[~written.mask] == codec.pad).all()
     assert (written.log_prob[~written.mask] == 0).all()
     assert (written.words == codec.end).sum(-1).max() == 1

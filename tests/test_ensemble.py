@@ -33,9 +33,7 @@ def test_the_mean_of_probabilities():
     members = [ToyPolicy(CODEC, seed=seed) for seed in range(3)]
     ensemble, features = Ensemble(members), toy_features(2)
     words = torch.tensor([[[3, 4, 1], [5, 5, 6]], [[4, 1, 0], [7, 3, 3]]])
-    probabilities = torch.stack(
-        [policy(features, words, want=("logits",)).logits.softmax(-1) for policy in members]
-    )
+    probabilities = torch.stack([policy(features, words, want=("logits",)).logits.softmax(-1) for policy in members])
     scores = ensemble(features, words, want=("logits",))
     torch.testing.assert_close(scores.logits.exp(), probabilities.mean(0))
     torch.testing.assert_close(scores.logits.logsumexp(-1), torch.zeros(2, 2, 3))

@@ -88,7 +88,7 @@ def test_unreadable_pictures_are_skipped_and_listed(folder: Path, tmp_path: Path
     assert f"{folder / '1.png'}: is empty" in reasons["1.png"]
     assert "no picture" in reasons["more/text.jpg"]
     assert "not UTF-8" in reasons["\N{REPLACEMENT CHARACTER}.png"]
-    with pytest.raises(DataError, match="1.png: is empty"):
+    with pytest.raises(DataError, match=r"1\.png: is empty"):
         extract(folder, tmp_path / "strict.h5", encoder="pixels", strict=True)
     assert not (tmp_path / "strict.h5").exists()
 
@@ -136,9 +136,7 @@ def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("plug_ins")
-def test_an_interrupted_extraction_goes_on(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_extraction_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, whole, encoder = tmp_path / "x.h5", tmp_path / "whole.h5", "my_extractors_for_tests:Interrupted"
     extract(folder, whole, encoder=encoder, batch=2)
     extractors = pytest.importorskip("my_extractors_for_tests")
@@ -191,7 +189,7 @@ def test_wrong_arguments(folder: Path, tmp_path: Path, change: dict[str, object]
 
 @pytest.mark.real
 def test_a_plug_in_repeats_the_features_of_flickr8k(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The photos are those that the file was made from, but its bytes were rounded from an earlier program's."""
+    """The photos are those that the file was made from; its bytes were rounded by another program."""
     data = Path(os.environ["RLCAP_DATA"])
     monkeypatch.syspath_prepend(data.parent / "encoders")
     encoder = load_encoder("mobilenet_v2:MobileNetV2").eval()

@@ -88,9 +88,7 @@ def spoiled(path: Path, what: str) -> None:
         ("turned", "boxes are not left, top, right, bottom as shares of the image: 'd'"),
     ],
 )
-def test_each_problem_is_found(
-    tmp_path: Path, what: str, found: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_problem_is_found(tmp_path: Path, what: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
     spoiled(tmp_path / "x.h5", what)
     assert main(["features", "check", str(tmp_path / "x.h5")]) == 2
     problems = [line for line in capsys.readouterr().out.splitlines() if line.startswith("problem:")]
@@ -130,9 +128,7 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_against_a_data_set(tmp_path: Path) -> None:
-    records = [
-        Record(f"{split}{k}.jpg", split, ("a dog runs .",)) for split in ("train", "dev") for k in range(8)
-    ]
+    records = [Record(f"{split}{k}.jpg", split, ("a dog runs .",)) for split in ("train", "dev") for k in range(8)]
     prepare(Annotations("test", tuple(records)), tmp_path / "data", min_count=1)
     names = [record.image for record in records if record.image != "dev3.jpg"]
     for path, given in (

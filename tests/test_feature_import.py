@@ -39,10 +39,7 @@ def encoded(array: np.ndarray) -> str:
 
 
 def tsv_line(name: str, values: np.ndarray, boxes: np.ndarray, size: tuple[int, int] = (200, 100)) -> str:
-    return (
-        "\t".join([name, str(size[0]), str(size[1]), str(len(values)), encoded(boxes), encoded(values)])
-        + "\n"
-    )
+    return "\t".join([name, str(size[0]), str(size[1]), str(len(values)), encoded(boxes), encoded(values)]) + "\n"
 
 
 def write_tsv(path: Path, counts: list[int], width: int = 4) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -154,9 +151,7 @@ def test_a_folder_with_one_wrong_file(tmp_path: Path, what: str, message: str) -
 
 def test_grids_of_two_sizes_are_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "in", a=exact(2, 2, 4), b=exact(2, 3, 4))
-    with pytest.raises(
-        DataError, match=r"b.npy: a 2x3 grid of width 4 where the files before have a 2x2 grid"
-    ):
+    with pytest.raises(DataError, match=r"b.npy: a 2x3 grid .* where the files before have a 2x2 grid"):
         import_features(tmp_path / "in", tmp_path / "x.h5")
 
 
@@ -193,9 +188,7 @@ def test_bytes_get_the_scale_that_the_largest_value_asks_for(tmp_path: Path) -> 
     import_features(tmp_path / "in", tmp_path / "x.h5", dtype="uint8")
     store = FeatureStore(tmp_path / "x.h5")
     assert store.layout.scale == 3 / 255
-    assert (
-        np.abs(store.read(np.array([1])).values[0, 0].numpy() - np.arange(4)).max() < 1e-6
-    )  # multiples of 3 / 255
+    assert np.abs(store.read(np.array([1])).values[0, 0].numpy() - np.arange(4)).max() < 1e-6  # multiples of 3 / 255
     folder_of(tmp_path / "negative", a=np.array([-1.0, 2.0]))
     with pytest.raises(DataError, match="'a' hold -1, beyond what uint8"):
         import_features(tmp_path / "negative", tmp_path / "y.h5", dtype="uint8")

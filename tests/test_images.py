@@ -45,12 +45,22 @@ def test_16_bit_gray_is_scaled_not_cut(tmp_path: Path, name: str) -> None:
 
 def test_16_bit_pgm(tmp_path: Path) -> None:
     path = tmp_path / "x.pgm"  # Pillow reads it as 32-bit integers
-    path.write_bytes(b"P5 3 1 65535\n" + struct.pack(">3H", 0, 100 * 257, 65535))
-    assert np.asarray(read_image(path))[0, :, 1].tolist() == [0, 100, 255]
+    path.write_bytes(b"P5 3 1 65535\n" + struct.pack(">3H", 0, 100 * 257, 200 * 257))
+    assert np.asarray(read_image(path))[0, :, 1].tolist() == [0, 100, 200]  # a dark picture stays dark
+
+
+def test_32_bit_gray_reaches_white_at_its_peak(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 2**30, 2**31 - 1]], dtype=np.int32))
+    assert np.asarray(read_image(save(tmp_path / "x.tif", image)))[0, :, 1].tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize(
-    ("values", "gray"), [([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 100.0, float("nan")], [0, 100, 0])]
+    ("values", "gray"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.0, 255.0], [0, 100, 255]),
+        ([float("nan"), 0.5, 1.0], [0, 128, 255]),
+    ],
 )
 def test_fractions(tmp_path: Path, values: list[float], gray: list[int]) -> None:
     image = Image.fromarray(np.array([values], dtype=np.float32))
@@ -107,10 +117,7 @@ def test_broken_exif_is_passed_over(tmp_path: Path, exif: bytes) -> None:
 def test_an_animation_gives_its_first_frame(tmp_path: Path, name: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     settings = {"lossless": True} if name == "x.webp" else {}
-    assert (
-        colour_at(save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **settings))
-        == RED
-    )
+    assert colour_at(save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **settings)) == RED
 
 
 def test_one_pixel(tmp_path: Path) -> None:
@@ -185,9 +192,7 @@ def test_crop_is_the_scaling_of_the_short_side_and_a_cut(turn: bool) -> None:
 def test_scaling_down_averages() -> None:
     chess = np.indices((64, 64)).sum(0) % 2 * 255
     small = fit(Image.fromarray(chess.astype(np.uint8)).convert("RGB"), 8, "squash")
-    assert (
-        np.abs(small.astype(int) - 127).max() <= 5
-    )  # a filter that looked at few pixels would give 0 and 255
+    assert np.abs(small.astype(int) - 127).max() <= 5  # a filter that looked at few pixels would give 0 and 255
 
 
 def test_the_right_size_is_left_alone() -> None:

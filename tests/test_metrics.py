@@ -88,9 +88,7 @@ def test_bleu_equals_sacrebleu_where_something_matches() -> None:
     ]
     streams = list(zip(*references, strict=True))
     theirs = sacrebleu.corpus_bleu(captions, streams, tokenize="none", smooth_method="none").score / 100
-    ours = evaluate_captions(
-        [c.split() for c in captions], [[r.split() for r in image] for image in references]
-    )
+    ours = evaluate_captions([c.split() for c in captions], [[r.split() for r in image] for image in references])
     assert ours["bleu_4"].corpus == pytest.approx(theirs, abs=1e-8)  # coco-caption's 1e-9 beside each count
 
 
@@ -100,9 +98,7 @@ def test_perfect_captions_reach_the_top_of_each_scale() -> None:
         split("two red cats sleep here"),
         split("one man eats an apple"),
     ]
-    results = evaluate_captions(
-        captions, [[caption] for caption in captions], ("bleu", "rouge_l", "cider_d", "cider")
-    )
+    results = evaluate_captions(captions, [[caption] for caption in captions], ("bleu", "rouge_l", "cider_d", "cider"))
     tops = {key: 10.0 if key.startswith("cider") else 1.0 for key in NAMES}
     assert {key: result.corpus for key, result in results.items()} == pytest.approx(tops, abs=1e-8)
 
@@ -131,9 +127,7 @@ def test_one_image_scores_sensibly_with_training_frequencies_alone() -> None:
     good, bad = split("the dog runs on grass") + end, split("two men eat") + end
     assert cider_d([good], references).corpus == 0.0  # log(1): the only image has every n-gram
     assert cider_d([good], references, frequencies).corpus > 4
-    assert (
-        cider_d([good[:-1]], references, frequencies).corpus < cider_d([good], references, frequencies).corpus
-    )
+    assert cider_d([good[:-1]], references, frequencies).corpus < cider_d([good], references, frequencies).corpus
     assert cider_d([bad], references, frequencies).corpus < 0.1
 
 
@@ -199,9 +193,7 @@ def test_pointing_refuses_attention_off_the_grid() -> None:
 def test_flickr8k_dev_equals_coco_caption() -> None:
     """Leave one out: the first caption of each image against the other four."""
     folder = Path(os.environ["RLCAP_DATA"]) / "flickr8k"
-    images: dict[str, list[list[str]]] = {
-        name: [] for name in (folder / "Flickr_8k.devImages.txt").read_text().split()
-    }
+    images: dict[str, list[list[str]]] = {name: [] for name in (folder / "Flickr_8k.devImages.txt").read_text().split()}
     for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").split("\n"):
         name, _, caption = line.partition("\t")
         if (image := name.split("#")[0]) in images:

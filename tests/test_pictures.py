@@ -155,8 +155,7 @@ def test_a_contact_sheet_has_a_tile_an_image() -> None:
 
 def test_only_so_many_references_are_shown() -> None:
     heights = [
-        contact_sheet([GRAY], ["a"], [["one", "two", "three"]], tile=TILE, shown=shown).height
-        for shown in (1, 2, 3)
+        contact_sheet([GRAY], ["a"], [["one", "two", "three"]], tile=TILE, shown=shown).height for shown in (1, 2, 3)
     ]
     assert heights[0] < heights[1] < heights[2]
 

@@ -40,9 +40,7 @@ def test_prepare(tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "val.txt").write_text("".join(f"{i}.jpg\n" for i in range(2)))
     (tmp_path / "train.txt").write_text("".join(f"{i}.jpg\n" for i in range(2, 9)))
     lists = ["--splits", str(tmp_path / "val.txt"), f"train={tmp_path / 'train.txt'}"]
-    assert (
-        main(["prepare", str(tokens), "--out", str(out), *lists, "--hold-out", "3", "--min-count", "8"]) == 0
-    )
+    assert main(["prepare", str(tokens), "--out", str(out), *lists, "--hold-out", "3", "--min-count", "8"]) == 0
     assert "train: 4 images, 8 captions" in capsys.readouterr().out
     data = DataSet.load(out)
     assert {name: len(rows) for name, rows in data.splits.items()} == {"val": 2, "train": 4, "held-out": 3}

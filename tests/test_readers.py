@@ -40,9 +40,7 @@ COCO = {
     ],
 }
 TOKENS = "a_1.jpg#0\tA dog .\na_1.jpg#1\tThe dog runs\nb_2.jpg#0\tA cat\n"
-PIPED = (
-    'image_name| comment_number| comment\n1.jpg| 0| A dog | cat\n1.jpg| 1|  He said "hi"\n2.jpg| 0| A cat\n'
-)
+PIPED = 'image_name| comment_number| comment\n1.jpg| 0| A dog | cat\n1.jpg| 1|  He said "hi"\n2.jpg| 0| A cat\n'
 CSV = 'image,caption\na.jpg,"A dog, running"\nb.jpg,A cat\na.jpg,Another dog\n'
 LINES = (
     '{"image": "a.jpg", "split": "train", "captions": ["A dog"], "image_id": 4, "file": "x/a.jpg"}\n'
@@ -211,9 +209,7 @@ CONTROLS = "a\u2028b\rc\td\x0be\x0cf\x1cg\x85h\u2029i"
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(texts, min_size=1, max_size=3), min_size=1, max_size=4))
-def test_any_caption_survives_json_lines(
-    tmp_path_factory: pytest.TempPathFactory, captions: list[list[str]]
-) -> None:
+def test_any_caption_survives_json_lines(tmp_path_factory: pytest.TempPathFactory, captions: list[list[str]]) -> None:
     records = tuple(Record(f"{i}.jpg", None, tuple(some)) for i, some in enumerate(captions))
     text = "".join(json_line(record.to_json()) for record in records)
     assert len(text.splitlines()) == len(records)
@@ -262,9 +258,7 @@ def test_no_damage_ends_in_a_traceback(tmp_path_factory: pytest.TempPathFactory,
     raw = bytearray(FORMS[data.draw(st.sampled_from(sorted(FORMS)))].encode())
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(raw)))
-        noise = data.draw(
-            st.binary(max_size=3) | st.sampled_from([b"NaN", b"null", b"[]", b"-1", b'"', b"\n"])
-        )
+        noise = data.draw(st.binary(max_size=3) | st.sampled_from([b"NaN", b"null", b"[]", b"-1", b'"', b"\n"]))
         raw[start : start + data.draw(st.integers(0, 12))] = noise
     assert "\n" not in outcome(written(tmp_path_factory.getbasetemp(), bytes(raw)))
 

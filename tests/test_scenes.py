@@ -19,10 +19,7 @@ from rlcap.errors import ConfigError, DataError
 
 ALL = [(difficulty, index) for difficulty in (1, 2, 3) for index in range(60)]
 NAMES = {
-    said: shape
-    for shape, nouns in NOUNS.items()
-    for noun, _ in nouns
-    for said in (noun, PLURALS.get(noun, noun + "s"))
+    said: shape for shape, nouns in NOUNS.items() for noun, _ in nouns for said in (noun, PLURALS.get(noun, noun + "s"))
 }
 
 
@@ -164,9 +161,7 @@ def test_boxes_hold_all_pixels_of_their_colour(difficulty: int) -> None:
         made = scene(8, index, difficulty)
         for thing in made.objects:
             colour = thing.name.split()[0]
-            boxes = [
-                np.rint(np.array(o.box) * SIZE).astype(int) for o in made.objects if o.name.startswith(colour)
-            ]
+            boxes = [np.rint(np.array(o.box) * SIZE).astype(int) for o in made.objects if o.name.startswith(colour)]
             # 8 of shade, 8 of noise, 12 of light.
             near = (np.abs(made.image.astype(int) - COLOURS[colour]) <= 28).all(-1)
             left, top, right, bottom = np.rint(np.array(thing.box) * SIZE).astype(int)
@@ -205,9 +200,7 @@ def test_things_do_not_touch() -> None:
 def test_difficulty_grows() -> None:
     things = [np.mean([len(scene(0, index, d).objects) for index in range(150)]) for d in (1, 2, 3)]
     assert things[0] < 2 <= things[1] < 3 < things[2]
-    one, two, three = (
-        {word for caption in of_difficulty(d) for word in tokenise(caption)} for d in (1, 2, 3)
-    )
+    one, two, three = ({word for caption in of_difficulty(d) for word in tokenise(caption)} for d in (1, 2, 3))
     assert len(one) < len(two) < len(three)
     assert "above" not in one
     assert "small" not in one
@@ -246,9 +239,7 @@ def test_a_scene_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("difficulty", [1, 2, 3])
 def test_no_content_is_in_two_splits(tmp_path: Path, difficulty: int) -> None:
-    records = make(
-        tmp_path, count=400, difficulty=difficulty, splits={"train": 0.5, "val": 0.25, "test": 0.25}
-    )
+    records = make(tmp_path, count=400, difficulty=difficulty, splits={"train": 0.5, "val": 0.25, "test": 0.25})
     seen: dict[str, set[str]] = {}
     for record in records:
         content = sketch(0, int(record.image_id or 0), difficulty).content

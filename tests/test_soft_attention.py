@@ -14,9 +14,7 @@ def small(codec, shape, dropout=0.0) -> SoftAttention:
 
 
 def some_words(codec) -> torch.Tensor:
-    return torch.tensor(
-        [[*codec.encode(["a", "red", "ball"]), codec.end], codec.encode(["a", "blue", "box", "and"])]
-    )
+    return torch.tensor([[*codec.encode(["a", "red", "ball"]), codec.end], codec.encode(["a", "blue", "box", "and"])])
 
 
 def test_score_equals_the_loop_over_step(codec, shape, features):
@@ -40,10 +38,7 @@ def test_one_step_by_the_papers_equations(codec, shape, features):
     mean = a.mean(0)
     h, c = torch.tanh(policy.first_state.weight @ mean + policy.first_state.bias).chunk(2)
     att = policy.attend
-    e = (
-        torch.tanh(a @ att.of_values.weight.T + att.of_values.bias + att.of_query.weight @ h)
-        @ att.energy.weight[0]
-    )
+    e = torch.tanh(a @ att.of_values.weight.T + att.of_values.bias + att.of_query.weight @ h) @ att.energy.weight[0]
     alpha = e.exp() / e.exp().sum()
     beta = torch.sigmoid(policy.gate.weight[0] @ h + policy.gate.bias[0])
     z = beta * (alpha @ a)
@@ -85,9 +80,7 @@ def test_cross_entropy_by_hand():
 
 def test_learns_eight_images_by_heart(codec, shape):
     torch.manual_seed(2)
-    features = Features(
-        torch.randn(8, shape.regions, shape.width), torch.ones(8, shape.regions, dtype=torch.bool)
-    )
+    features = Features(torch.randn(8, shape.regions, shape.width), torch.ones(8, shape.regions, dtype=torch.bool))
     words = torch.randint(4, codec.size, (8, 1, 6))
     words[:, :, -1] = codec.end
     words[::2, :, -2] = codec.end

@@ -62,9 +62,7 @@ def test_words_are_those_that_coco_caption_scores(caption: str) -> None:
     assert tokenise(caption) == TABLE[caption].split()
 
 
-@pytest.mark.parametrize(
-    "blank", ["\t", "\n", "\r", "\r\n", "\v", "\f", "\x00", "\x1c", "\x85", "\u2028", "\u2029"]
-)
+@pytest.mark.parametrize("blank", ["\t", "\n", "\r", "\r\n", "\v", "\f", "\x00", "\x1c", "\x85", "\u2028", "\u2029"])
 def test_control_characters_separate_words_and_nothing_else(blank: str) -> None:
     assert tokenise(f"A dog{blank}and it's{blank}cat .{blank}") == ["a", "dog", "and", "it", "'s", "cat"]
 
@@ -113,8 +111,6 @@ def test_flickr8k_train_captions_come_out_equal() -> None:
     captions = [caption for name, caption in pairs if name.split("#")[0] in train]
     assert len(captions) == 30_000
     different = [
-        caption
-        for caption, words in zip(captions, java_words(captions), strict=True)
-        if tokenise(caption) != words
+        caption for caption, words in zip(captions, java_words(captions), strict=True) if tokenise(caption) != words
     ]
     assert len(different) <= 3, different  # 99.99%; there were none

@@ -36,9 +36,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "scenes"
-    assert (
-        main(["--quiet", "prepare", "scenes", "--out", str(folder), "--count", "80", "--min-count", "2"]) == 0
-    )
+    assert main(["--quiet", "prepare", "scenes", "--out", str(folder), "--count", "80", "--min-count", "2"]) == 0
     return folder
 
 
@@ -133,10 +131,7 @@ def test_load_caption_evaluate_export(run, scenes, tmp_path):
     files = write_images(tmp_path / "pictures", DataSet.load(scenes).split("test").records, 3)
     captions = [loaded.caption(file)[0] for file in files]
     assert captions == result.captions[:3], "from a PNG as from the data set"
-    assert (
-        captions[0] in loaded.caption(files[0], n_best=3, beam=3)
-        or len(loaded.caption(files[0], n_best=3)) == 3
-    )
+    assert captions[0] in loaded.caption(files[0], n_best=3, beam=3) or len(loaded.caption(files[0], n_best=3)) == 3
 
     exported = rlcap.load(loaded.export(tmp_path / "captioner"), device="cpu")
     assert [exported.caption(file)[0] for file in files] == captions
@@ -157,9 +152,7 @@ def test_the_command_line_from_training_to_a_picture(recipe, scenes, tmp_path, c
     from rlcap.data.dataset import DataSet
     from rlcap.data.scenes import write_images
 
-    overrides = [
-        f"{key}={value}" for key, value in {**SMALL, "data.path": scenes, "training.updates": 2}.items()
-    ]
+    overrides = [f"{key}={value}" for key, value in {**SMALL, "data.path": scenes, "training.updates": 2}.items()]
     folder = tmp_path / "a run"
     assert main(["train", "scenes", *overrides, "--out", str(folder)]) == 0
     assert main(["evaluate", str(folder), "--split", "test", "--json", "--beam", "2"]) == 0

@@ -66,9 +66,7 @@ class ToyPolicy(Policy):
     ) -> Step:
         self.steps += 1
         n = words.shape[0] // memory["seen"].shape[0]
-        hidden = torch.tanh(
-            state[0] @ self.recur + self.embed[words] + memory["seen"].repeat_interleave(n, 0)
-        )
+        hidden = torch.tanh(state[0] @ self.recur + self.embed[words] + memory["seen"].repeat_interleave(n, 0))
         logits = hidden @ self.say
         if self.codec.end is not None:
             bias = torch.zeros(self.codec.size)
@@ -118,8 +116,6 @@ def legal_words(codec: ToyCodec, prefix: tuple[int, ...], constraints: Constrain
     ngrams = {prefix[i : i + n] for i in range(len(prefix) - n + 1)} if n else set()
     last = prefix[len(prefix) - n + 1 :] if n else ()
     legal = [
-        w
-        for w in words
-        if not (w == codec.end and len(prefix) < constraints.min_words) and (*last, w) not in ngrams
+        w for w in words if not (w == codec.end and len(prefix) < constraints.min_words) and (*last, w) not in ngrams
     ]
     return legal or ([codec.end] if codec.end is not None else words)

@@ -17,9 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-best", type=int, default=1, metavar="N", help="captions an image")
     parser.add_argument("--attention", metavar="OUT.png", help="draw the attention, word by word (one image)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument(
-        "--strict", action="store_true", help="fail on an unreadable picture instead of skipping it"
-    )
+    parser.add_argument("--strict", action="store_true", help="fail on an unreadable picture instead of skipping it")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
     parser.add_argument("--device", default="auto")
     add_switches(parser)
@@ -78,8 +76,14 @@ def _draw(picture: "Picture", target: str) -> None:
     from rlcap.pictures import attention_picture, save_picture
 
     best = picture.captions[0]
-    if best.attention is None:
-        raise ConfigError("--attention: this policy has no attention to draw")
-    save_picture(
-        attention_picture(picture.image, list(best.words), best.attention, grid=picture.grid), target
+    if best.attention is None or (picture.grid is None and picture.boxes is None):
+        raise ConfigError("--attention: this policy looks at nothing that has a place, so there is nothing to draw")
+    drawn = attention_picture(
+        picture.image,
+        best.words,
+        best.attention,
+        grid=picture.grid,
+        boxes=picture.boxes,
+        resize=picture.resize,
     )
+    save_picture(drawn, target)

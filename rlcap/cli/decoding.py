@@ -21,9 +21,7 @@ def add_switches(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("decoding", "as in the run's recipe unless given")
     for name, kind, meaning in SWITCHES:
         group.add_argument(f"--{name}", type=kind, metavar=kind.__name__.upper(), help=meaning)
-    group.add_argument(
-        "--sample", action="store_true", default=None, help="draw captions instead of the likeliest"
-    )
+    group.add_argument("--sample", action="store_true", default=None, help="draw captions instead of the likeliest")
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -8,9 +8,7 @@ PICTURES = 12  # unseen scenes that are written as PNG files, to be captioned fr
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "overrides", metavar="section.key=value", nargs="*", help="any value of the recipe `scenes`"
-    )
+    parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="any value of the recipe `scenes`")
     parser.add_argument("--out", metavar="FOLDER", default="demo", help="everything is written here (demo)")
 
 
@@ -33,9 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     unseen = DataSet.load(scenes).split("test").records[:PICTURES]
     files = write_images(pictures, unseen, PICTURES)
 
-    print(
-        "\nA soft-attention captioner, its encoder trained along, and one whose pictures are shuffled: it is blind."
-    )
+    print("\nA soft-attention captioner, its encoder trained along, and one whose pictures are shuffled: it is blind.")
     recipe = ["scenes", f"data.path={scenes}", *arguments.overrides]
     _do("train", *recipe, "--out", sighted)
     _do("train", *recipe, "data.blind=true", "--out", blind)

@@ -10,13 +10,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="default: the recipe's data.evaluate")
     parser.add_argument("--data", metavar="FOLDER", help="the prepared data set, if it has moved")
     parser.add_argument("--features", metavar="FILE.h5", help="its features, if they have moved")
-    parser.add_argument(
-        "--ensemble", metavar="RUN", nargs="+", default=[], help="decode together with these runs"
-    )
+    parser.add_argument("--ensemble", metavar="RUN", nargs="+", default=[], help="decode together with these runs")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
-    parser.add_argument(
-        "--out", metavar="FOLDER", help="where captions and scores go (default: RUN/captions)"
-    )
+    parser.add_argument("--out", metavar="FOLDER", help="where captions and scores go (default: RUN/captions)")
     parser.add_argument("--json", action="store_true", help="print the corpus metrics as JSON")
     parser.add_argument("--device", default="auto")
     add_switches(parser)

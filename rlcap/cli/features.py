@@ -13,9 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_import(_action(actions, "import", "features that another program made -> a feature file"))
     check = _action(actions, "check", "say what a feature file holds, or what is wrong with it")
     check.add_argument("file", metavar="FILE.h5")
-    check.add_argument(
-        "--against", metavar="DATASET", help="a prepared data set: have all its images features?"
-    )
+    check.add_argument("--against", metavar="DATASET", help="a prepared data set: have all its images features?")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,9 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _action(actions: Any, name: str, meaning: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name, help=meaning, description=meaning, allow_abbrev=False
-    )
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
     quiet = argparse.SUPPRESS  # the switches of every command also stand behind an action
     parser.add_argument("--debug", action="store_true", default=quiet, help="show the traceback of an error")
     parser.add_argument("--quiet", action="store_true", default=quiet, help="no progress, only results")
@@ -41,20 +37,14 @@ def _action(actions: Any, name: str, meaning: str) -> argparse.ArgumentParser:
 def _configure_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FILE_OR_FOLDER", help="a picture, or a folder of pictures")
     parser.add_argument("--out", metavar="FILE.h5", required=True, help="the feature file to write")
-    parser.add_argument(
-        "--encoder", required=True, help="a short name (rlcap list encoders), module:Name or pixels"
-    )
+    parser.add_argument("--encoder", required=True, help="a short name (rlcap list encoders), module:Name or pixels")
     parser.add_argument("--weights", help="the encoder's: 'none', or as it names them")
     parser.add_argument("--layer", help="the encoder's layer whose output is kept")
     _add_encoder_options(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (the GPU if there is one)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="images at once (32)")
-    parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="threads that decode (0: one a core)"
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="an unreadable picture ends it, instead of a note"
-    )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="threads that decode (0: one a core)")
+    parser.add_argument("--strict", action="store_true", help="an unreadable picture ends it, instead of a note")
 
 
 def _configure_import(parser: argparse.ArgumentParser) -> None:
@@ -66,12 +56,8 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE.h5", required=True, help="the feature file to write")
     parser.add_argument("--encoder", help="what made them: a short name or module:Name")
     _add_encoder_options(parser)
-    parser.add_argument(
-        "--dtype", choices=("fp16", "uint8"), help="as stored (default: as in the source, or fp16)"
-    )
-    parser.add_argument(
-        "--scale", type=_positive, help="of uint8: a stored byte stands for itself times this"
-    )
+    parser.add_argument("--dtype", choices=("fp16", "uint8"), help="as stored (default: as in the source, or fp16)")
+    parser.add_argument("--scale", type=_positive, help="of uint8: a stored byte stands for itself times this")
     grid = parser.add_mutually_exclusive_group()
     grid.add_argument("--grid", type=_grid, metavar="HxW", help="the regions are this grid, row by row")
     grid.add_argument("--no-grid", action="store_true", help="they are none, though their number is a square")

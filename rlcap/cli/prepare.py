@@ -37,16 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=5,
         help="a word of the vocabulary occurs N times (5)",
     )
-    parser.add_argument(
-        "--train-split", metavar="NAME", default="train", help="the split to learn from (train)"
-    )
-    parser.add_argument(
-        "--hold-out", metavar="N", type=_natural, default=0, help="cut N images from training"
-    )
+    parser.add_argument("--train-split", metavar="NAME", default="train", help="the split to learn from (train)")
+    parser.add_argument("--hold-out", metavar="N", type=_natural, default=0, help="cut N images from training")
     parser.add_argument("--hold-out-name", metavar="NAME", default="held-out", help="their split (held-out)")
-    parser.add_argument(
-        "--seed", metavar="N", type=_natural, default=0, help="which images, which scenes (0)"
-    )
+    parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="which images, which scenes (0)")
     parser.add_argument("--count", metavar="N", type=_positive, default=1000, help="scenes: how many (1000)")
     parser.add_argument(
         "--difficulty", metavar="N", type=int, choices=(1, 2, 3), default=2, help="scenes: how hard (2)"

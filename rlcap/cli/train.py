@@ -4,9 +4,7 @@ import argparse
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "recipe", metavar="RECIPE", help="a shipped recipe (rlcap list recipes) or a YAML file"
-    )
+    parser.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (rlcap list recipes) or a YAML file")
     parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="any value of the recipe")
     parser.add_argument("--out", metavar="FOLDER", help="where the run is kept (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")

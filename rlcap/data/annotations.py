@@ -44,15 +44,11 @@ def survey(records: Sequence[Record]) -> list[str]:
     remarks = []
     sizes = Counter(len(record.captions) for record in records)
     if len(sizes) > 1:
-        remarks.append(
-            f"captions an image: {min(sizes)} to {max(sizes)}, mostly {sizes.most_common(1)[0][0]}"
-        )
+        remarks.append(f"captions an image: {min(sizes)} to {max(sizes)}, mostly {sizes.most_common(1)[0][0]}")
     repeated = sum(len(record.captions) - len(set(record.captions)) for record in records)
     if repeated:
         remarks.append(f"captions that repeat another of the same image: {repeated}")
-    odd = Counter(
-        char for record in records for caption in record.captions for char in set(CONTROL.findall(caption))
-    )
+    odd = Counter(char for record in records for caption in record.captions for char in set(CONTROL.findall(caption)))
     if odd:
         listed = ", ".join(f"U+{ord(char):04X} in {count}" for char, count in sorted(odd.items()))
         remarks.append(f"control characters within captions (they only separate words): {listed}")
@@ -91,9 +87,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         remedy = UNPACK.get(raw[:2], "save the file as UTF-8")
-        raise DataError(
-            f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8 text; {remedy}"
-        ) from None
+        raise DataError(f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8 text; {remedy}") from None
     if not text.strip():
         raise DataError(f"{path}: is empty; fetch or export it again")
     return text
@@ -146,9 +140,7 @@ def check_name(name: str, place: str) -> str:
     if not name.strip():
         raise DataError(f"{place}: the name is empty; write one")
     if CONTROL.search(name) or SURROGATE.search(name):
-        raise DataError(
-            f"{place}: the name {shown(name)} holds a control character or half a character; rename it"
-        )
+        raise DataError(f"{place}: the name {shown(name)} holds a control character or half a character; rename it")
     return name
 
 
@@ -170,12 +162,7 @@ def check_id(value: object, place: str) -> int | str:
 
 def check_share(value: object, place: str) -> float:
     """A position in an image, from 0 (left, top) to 1."""
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and 0 <= value <= 1
-    ):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1:
         return value
     raise DataError(f"{place}: must be a share of the image between 0 and 1, not {shown(value)}")
 

@@ -30,9 +30,7 @@ class Captioned:
     codec: Codec
 
 
-def encode_captions(
-    tokens: Sequence[Sequence[Sequence[str]]], codec: Codec, max_words: int
-) -> list[list[list[int]]]:
+def encode_captions(tokens: Sequence[Sequence[Sequence[str]]], codec: Codec, max_words: int) -> list[list[list[int]]]:
     """Words -> ids with the end token. A longer caption is cut, and then has no end token: it did not end there."""
     end = [] if codec.end is None else [codec.end]
     return [[(codec.encode(words) + end)[:max_words] for words in captions] for captions in tokens]
@@ -99,9 +97,7 @@ class _Reader(Dataset[Batch]):
 
     def __getitem__(self, entry: Any) -> Batch:
         images, chosen = entry
-        captions = [
-            [self.data.captions[image][c] for c in some] for image, some in zip(images, chosen, strict=True)
-        ]
+        captions = [[self.data.captions[image][c] for c in some] for image, some in zip(images, chosen, strict=True)]
         codec = self.data.codec
         words = pad(captions, codec.pad)
         lengths = torch.tensor([[len(caption) for caption in image] for image in captions])

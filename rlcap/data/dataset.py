@@ -107,9 +107,7 @@ def digest(raw: bytes) -> str:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise DataError(
-            f"{path}: there is no such data set folder; make one with `rlcap prepare FILE --out {path}`"
-        )
+        raise DataError(f"{path}: there is no such data set folder; make one with `rlcap prepare FILE --out {path}`")
     try:
         meta = json.loads((path / META).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -47,11 +47,7 @@ class Check:
         yield f"images:   {len(self.names)}, of {number}shape {layout.item}{boxes}"
         yield f"stored:   {stored}, {self.packing or 'not'} packed"
         yield f"values:   {self.low:.4g} to {self.high:.4g}, mean {self.mean:.4g}, {self.zeros:.1%} zeros"
-        made = (
-            f"{card.spec} {card.options}, {card.size} pixels ({card.resize}), weights {card.weights}"
-            if card
-            else ""
-        )
+        made = f"{card.spec} {card.options}, {card.size} pixels ({card.resize}), weights {card.weights}" if card else ""
         yield f"encoder:  {made or 'unknown: captions of new pictures need it (import with --encoder)'}"
         yield f"names:    {', '.join(self.names[:3])}{', …' if len(self.names) > 3 else ''}"
         yield from (f"note:     {note}" for note in self.notes)
@@ -139,9 +135,7 @@ def _check_boxes(check: Check, file: h5py.File, counts: np.ndarray) -> None:
         if not inside or not (boxes[:, :2] <= boxes[:, 2:]).all():
             wrong.append(name)
     if wrong:
-        check.problems.append(
-            f"boxes are not left, top, right, bottom as shares of the image: {_some(wrong)}"
-        )
+        check.problems.append(f"boxes are not left, top, right, bottom as shares of the image: {_some(wrong)}")
 
 
 def _compare(check: Check, data: DataSet) -> None:
@@ -149,9 +143,7 @@ def _compare(check: Check, data: DataSet) -> None:
     for name in data.splits:
         images = data.split(name).images
         if missing := [image for image in images if image not in here]:
-            check.problems.append(
-                f"{len(missing)} of {len(images)} images of '{name}' have none: {_some(missing)}"
-            )
+            check.problems.append(f"{len(missing)} of {len(images)} images of '{name}' have none: {_some(missing)}")
     there = {record.image for record in data.records}
     if unused := [name for name in check.names if name not in there]:
         check.notes.append(f"{len(unused)} are of no image of {data.path}: {_some(unused)}")

@@ -106,13 +106,9 @@ def read_layout(file: h5py.File, path: Path) -> Layout:
         raise DataError(f"{path}: was written by a later rlcap; update rlcap")
     features = file["features"]
     if features.dtype.kind not in "fu":
-        raise DataError(
-            f"{path}: features of type {features.dtype}; write them as floats or as uint8 with a scale"
-        )
+        raise DataError(f"{path}: features of type {features.dtype}; write them as floats or as uint8 with a scale")
     if features.ndim < 2 or not len(features):
-        raise DataError(
-            f"{path}: features of shape {features.shape} hold no image; extract or import them anew"
-        )
+        raise DataError(f"{path}: features of shape {features.shape} hold no image; extract or import them anew")
     for name in ("names", "counts", "boxes"):
         if name in file and len(file[name]) != len(features):
             counted = f"{len(features)} features but {len(file[name])} {name}"
@@ -137,9 +133,7 @@ def _layout(file: h5py.File, path: Path) -> Layout:
         grid = (side, side) if side * side == regions else None
     kind = kind or ("grid" if grid else seen.kind)
     if kind not in KINDS or (grid is not None and math.prod(grid) != regions):
-        raise DataError(
-            f"{path}: kind '{kind}' and grid {grid} do not fit shape {features.shape}; import it anew"
-        )
+        raise DataError(f"{path}: kind '{kind}' and grid {grid} do not fit shape {features.shape}; import it anew")
     return Layout(kind, seen.item, grid, str(features.dtype), scale, varying, boxes)
 
 
@@ -160,9 +154,7 @@ def read_card(file: h5py.File, path: Path) -> EncoderCard | None:
     try:
         return EncoderCard.from_json(file.attrs["encoder"])
     except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: attribute 'encoder' is no encoder card ({error}); import it anew"
-        ) from error
+        raise DataError(f"{path}: attribute 'encoder' is no encoder card ({error}); import it anew") from error
 
 
 def reason(error: Exception) -> str:

@@ -55,9 +55,7 @@ def import_features(
     new_names = {name: name for name in found.names}
     if names_of is not None:
         new_names = names_in(DataSet.load(names_of), found.names, source)
-    with FeatureWriter(
-        out, layout.kind, card=card or found.card, grid=layout.grid, dtype=dtype, scale=scale
-    ) as writer:
+    with FeatureWriter(out, layout.kind, card=card or found.card, grid=layout.grid, dtype=dtype, scale=scale) as writer:
         resumed = len(writer.done)
         wanted = [name for name in found.names if name in new_names and new_names[name] not in writer.done]
         images = track(found.read(wanted), "importing", resumed + len(wanted), resumed)
@@ -104,9 +102,7 @@ def names_in(data: DataSet, names: Sequence[str], source: Path) -> dict[str, str
             new[name] = next(iter(images))
     if not new:
         example = f"'{names[0]}' here, '{data.records[0].image}' there"
-        raise DataError(
-            f"{source}: no name fits an image of {data.path} ({example}); name their own data set"
-        )
+        raise DataError(f"{source}: no name fits an image of {data.path} ({example}); name their own data set")
     return new
 
 
@@ -119,9 +115,7 @@ def _largest(source: Source) -> float:
     return largest
 
 
-def _padded(
-    batch: Sequence[Found], layout: Layout
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def _padded(batch: Sequence[Found], layout: Layout) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Values, counts and boxes of a batch as the writer wants them."""
     values = np.zeros((len(batch), *layout.item), np.float32)
     counts = np.array([len(image.values) for image in batch]) if layout.varying else None

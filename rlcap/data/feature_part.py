@@ -21,9 +21,7 @@ from typing import Any
 
 from rlcap.errors import DataError
 
-SYNC_EVERY = (
-    10.0  # seconds of work that a power cut may cost; a killed process loses nothing that was appended
-)
+SYNC_EVERY = 10.0  # seconds of work that a power cut may cost; a killed process loses nothing that was appended
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +77,7 @@ class Part:
             self._file.seek(record.offset)
             blob = self._file.read(record.size)
             if len(blob) != record.size or zlib.crc32(blob) != record.check:
-                raise DataError(
-                    f"{self.path}: '{name}' was damaged on the disk; delete the file and begin anew"
-                )
+                raise DataError(f"{self.path}: '{name}' was damaged on the disk; delete the file and begin anew")
             yield name, record, blob
 
     @property

@@ -65,9 +65,7 @@ def from_folder(folder: Path) -> Source:
     for file in sorted(folder.rglob("[!.]*.np[yz]")):
         name = file.relative_to(folder).with_suffix("").as_posix()
         if name in files:
-            raise DataError(
-                f"{file}: {files[name].name} lies beside it, of the same image; remove one of the two"
-            )
+            raise DataError(f"{file}: {files[name].name} lies beside it, of the same image; remove one of the two")
         files[name] = file
     if not files:
         raise DataError(f"{folder}: holds no .npy and no .npz file; name the folder that does")
@@ -89,15 +87,11 @@ def _joined(layout: Layout, one: Layout, file: Path) -> Layout:
     """The layout of some files and one more: only the number of regions may differ."""
     sets = ("regions", "global")  # one region alone looks like a global vector
     if one.item[1] != layout.item[1] or (one.kind != layout.kind and not {one.kind, layout.kind} <= {*sets}):
-        raise DataError(
-            f"{file}: {_words(one)} where the files before have {_words(layout)}; all must be alike"
-        )
+        raise DataError(f"{file}: {_words(one)} where the files before have {_words(layout)}; all must be alike")
     if one.item[0] == layout.item[0] and one.grid == layout.grid:
         return layout
     if one.grid is not None:
-        raise DataError(
-            f"{file}: {_words(one)} where the files before have {_words(layout)}; make them alike"
-        )
+        raise DataError(f"{file}: {_words(one)} where the files before have {_words(layout)}; make them alike")
     return replace(layout, kind="regions", item=(max(one.item[0], layout.item[0]), one.item[1]), varying=True)
 
 
@@ -111,9 +105,7 @@ def _header(file: Path) -> tuple[int, ...]:
 
     def shape_in(stream: IO[bytes]) -> tuple[int, ...]:
         version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
         if dtype.kind not in "fiu":
             kind = "pickled Python objects" if dtype.hasobject else f"values of type {dtype}"
@@ -168,9 +160,7 @@ def from_tsv(path: Path) -> Source:
                 fields = _fields(line, path, number)
                 regions, wide = _measure(fields, path, number)
                 if width and wide != width:
-                    raise DataError(
-                        f"{path}:{number}: features of width {wide}, the lines before have {width}"
-                    )
+                    raise DataError(f"{path}:{number}: features of width {wide}, the lines before have {width}")
                 width = wide
                 repeated += fields[0] in lines
                 lines.setdefault(fields[0], (offset, number, regions))
@@ -211,9 +201,7 @@ def _measure(fields: Sequence[str], path: Path, number: int) -> tuple[int, int]:
     try:
         wide, high, regions = (int(size) for size in sizes)
     except ValueError as error:
-        raise DataError(
-            f"{path}:{number}: {error}; {', '.join(TSV_FIELDS[1:4])} must be whole numbers"
-        ) from error
+        raise DataError(f"{path}:{number}: {error}; {', '.join(TSV_FIELDS[1:4])} must be whole numbers") from error
     if not name or min(wide, high, regions) < 1:
         size = f"{regions} regions in {wide}x{high} pixels"
         raise DataError(f"{path}:{number}: image '{name}' has {size}; remove the line, or extract it again")
@@ -228,12 +216,8 @@ def _numbers(text: str, shape: tuple[int, int], path: Path, number: int) -> np.n
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise DataError(
-            f"{path}:{number}: is no base64 ({error}); it is damaged: extract it again"
-        ) from error
+        raise DataError(f"{path}:{number}: is no base64 ({error}); it is damaged: extract it again") from error
     if len(raw) != shape[0] * shape[1] * 4:
         wanted = f"{shape[0]}x{shape[1]} float32"
-        raise DataError(
-            f"{path}:{number}: {len(raw)} bytes are not {wanted}; it is damaged: extract it again"
-        )
+        raise DataError(f"{path}:{number}: {len(raw)} bytes are not {wanted}; it is damaged: extract it again")
     return np.frombuffer(raw, "<f4").reshape(shape)

@@ -43,17 +43,13 @@ class FeatureWriter:
         if kind not in KINDS:
             raise ConfigError(f"kind '{kind}' of features is unknown{did_you_mean(kind, KINDS)}")
         if (kind == "grid") != (grid is not None):
-            raise ConfigError(
-                f"kind '{kind}' of features with grid {grid}: a grid, and nothing else, has one"
-            )
+            raise ConfigError(f"kind '{kind}' of features with grid {grid}: a grid, and nothing else, has one")
         if dtype not in DTYPES:
             raise ConfigError(f"dtype '{dtype}' of features is unknown{did_you_mean(dtype, DTYPES)}")
         self.path, self.kind, self.card, self.grid, self.scale = Path(path), kind, card, grid, scale
         self.dtype = "uint8" if kind == "pixels" else DTYPES[dtype]
         if self.dtype == "uint8" and kind != "pixels" and not (scale and scale > 0):
-            raise ConfigError(
-                f"{path}: uint8 features need a scale above 0: values are stored as value / scale"
-            )
+            raise ConfigError(f"{path}: uint8 features need a scale above 0: values are stored as value / scale")
         self.part = self.path.with_name(f".{self.path.name}.part")
         self._log: Part | None = None
         self._layout: Layout | None = None  # known with the first images
@@ -69,9 +65,7 @@ class FeatureWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._log = Part(self.part)
         except OSError as error:
-            raise DataError(
-                f"{self.path}: cannot be written ({error.strerror}); choose another place"
-            ) from error
+            raise DataError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
         if self._log.settings is not None:
             self._resume(self._log, self._log.settings)
         return self
@@ -144,15 +138,11 @@ class FeatureWriter:
         return layout
 
     def _resume(self, log: Part, then: dict[str, Any]) -> None:
-        if other := [
-            f"{key} {then[key]}, now {new}" for key, new in self._settings().items() if then[key] != new
-        ]:
+        if other := [f"{key} {then[key]}, now {new}" for key, new in self._settings().items() if then[key] != new]:
             log.close()
             self._log = None
             remedy = "repeat that run to finish it, or delete the file to begin anew"
-            raise DataError(
-                f"{self.part}: was left by a run with other settings ({'; '.join(other)}); {remedy}"
-            )
+            raise DataError(f"{self.part}: was left by a run with other settings ({'; '.join(other)}); {remedy}")
         item, varying, boxes = tuple(then["item"]), then["varying"], then["boxes"]
         self._layout = Layout(self.kind, item, self.grid, self.dtype, self.scale, varying, boxes)
         self._packed = then["packed"]
@@ -166,9 +156,7 @@ class FeatureWriter:
         if (unfit := next((name for name in names if not _storable(name)), None)) is not None:
             raise DataError(f"{self.path}: an image cannot be called {unfit!r}; use UTF-8 text")
         if {len(array) for array in given.values()} != {len(names)}:
-            raise DataError(
-                f"{self.path}: {len(names)} names do not go with {len(given['features'])} features"
-            )
+            raise DataError(f"{self.path}: {len(names)} names do not go with {len(given['features'])} features")
         item, regions = given["features"].shape[1:], given["features"].shape[1]
         now = {"shape": item, "counts": "counts" in given, "boxes": "boxes" in given}
         if self._layout is not None:
@@ -179,9 +167,7 @@ class FeatureWriter:
         if self.grid is not None and math.prod(self.grid) != regions:
             raise DataError(f"{self.path}: '{names[0]}' has {regions} regions, not a grid of {self.grid}")
         if "boxes" in given and given["boxes"].shape[1:] != (regions, 4):
-            raise DataError(
-                f"{self.path}: '{names[0]}' has boxes {given['boxes'].shape[1:]}, not {(regions, 4)}"
-            )
+            raise DataError(f"{self.path}: '{names[0]}' has boxes {given['boxes'].shape[1:]}, not {(regions, 4)}")
         counts = given.get("counts", np.array([regions]))
         if 0 in item or counts.min() < 1 or counts.max() > regions:
             bad = int(np.argmax((counts < 1) | (counts > regions)))
@@ -226,9 +212,7 @@ class FeatureWriter:
         one = (1, *layout.item)
         features = file.create_dataset("features", (total, *layout.item), layout.dtype, chunks=one, **how)
         boxes = (
-            file.create_dataset("boxes", (total, regions, 4), "<f4", chunks=(1, regions, 4))
-            if layout.boxes
-            else None
+            file.create_dataset("boxes", (total, regions, 4), "<f4", chunks=(1, regions, 4)) if layout.boxes else None
         )
         head = regions * 16 if layout.boxes else 0
         rest = (0,) * len(layout.item)

@@ -55,9 +55,7 @@ class DocumentFrequencies:
         lengths = np.fromiter(map(len, captions), np.int64, len(captions))
         words = sorted(set(chain.from_iterable(captions)))
         ids = {word: i for i, word in enumerate(words)}
-        flat = np.fromiter(
-            (ids[word] for word in chain.from_iterable(captions)), np.int64, int(lengths.sum())
-        )
+        flat = np.fromiter((ids[word] for word in chain.from_iterable(captions)), np.int64, int(lengths.sum()))
         document = np.repeat(owners, lengths)  # of each position
         left = np.repeat(lengths.cumsum(), lengths) - np.arange(len(flat))  # words to the caption's end
         gram = np.zeros(len(flat), np.int64)  # number of the n-gram that begins at each position

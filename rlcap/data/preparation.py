@@ -62,9 +62,7 @@ def data_folder(out: Path) -> Iterator[Path]:
     kept = [entry for entry in sorted(out.iterdir()) if entry.name not in ours] if out.exists() else []
     for entry in kept:
         if entry.suffix != ".h5" or not entry.is_file():
-            raise DataError(
-                f"{out}: holds {entry.name}, which is no part of a data set; name a new folder for --out"
-            )
+            raise DataError(f"{out}: holds {entry.name}, which is no part of a data set; name a new folder for --out")
     with atomic_folder(out) as part:
         yield part
         for entry in kept:

@@ -34,9 +34,7 @@ def read(
     records = [record for part in parts for record in part.records]
     notes = [note for part in parts for note in part.notes]
     if len(parts) > 1:
-        check_unique(
-            records, [str(path) for path, part in zip(paths, parts, strict=True) for _ in part.records]
-        )
+        check_unique(records, [str(path) for path, part in zip(paths, parts, strict=True) for _ in part.records])
     if splits:
         own = next((record.split for record in records if record.split is not None), None)
         if own is not None:
@@ -44,9 +42,7 @@ def read(
         records, more = apply_lists(records, given_lists(splits))
         notes += more
     elif len({record.split is None for record in records}) > 1:
-        path, part = next(
-            (path, part) for path, part in zip(paths, parts, strict=True) if None in part.splits
-        )
+        path, part = next((path, part) for path, part in zip(paths, parts, strict=True) if None in part.splits)
         if len(part.splits) == 1:
             raise DataError(f"{path}: names no split while others do; write it as SPLIT={path}")
         bare = next(record.image for record in part.records if record.split is None)
@@ -90,8 +86,7 @@ def _with_pictures(records: list[Record], folder: Path) -> list[Record]:
             missing.append(record.image)
         elif place != wanted and len(places) > 1:
             raise DataError(
-                f"{folder}: holds {len(places)} files for {shown(record.image)} ({places[0]}, {places[1]}); "
-                "keep one"
+                f"{folder}: holds {len(places)} files for {shown(record.image)} ({places[0]}, {places[1]}); keep one"
             )
         else:
             found.append(replace(record, file=None if place == record.image else place))

@@ -33,17 +33,14 @@ def read_json(text: str, path: Path) -> Annotations:
     if text[end:].strip():
         if 0 <= first_line <= end:  # the first value fills its line, and more follow
             return read_json_lines(text, path)
-        raise DataError(
-            f"{path}, character {end}: something follows the end of the JSON; fetch the file again"
-        )
+        raise DataError(f"{path}, character {end}: something follows the end of the JSON; fetch the file again")
     if not isinstance(value, dict) or "images" not in value:
         raise DataError(
             f"{path}: this JSON is no annotation file that rlcap knows (Karpathy's and COCO's have 'images', "
             "our JSON Lines have 'image' and 'captions' in each line)"
         )
     images = [
-        expect(entry, dict, f"{path}, images[{i}]")
-        for i, entry in enumerate(item(value, "images", list, str(path)))
+        expect(entry, dict, f"{path}, images[{i}]") for i, entry in enumerate(item(value, "images", list, str(path)))
     ]
     if not images:
         raise DataError(f"{path}: 'images' is an empty list; fetch or export the file again")
@@ -51,9 +48,7 @@ def read_json(text: str, path: Path) -> Annotations:
         return _coco(images, item(value, "annotations", list, str(path)), path)
     if "sentences" in images[0] or "dataset" in value:
         return _karpathy(images, value.get("dataset"), path)
-    raise DataError(
-        f"{path}: lists images, but no captions (no 'annotations'); use a captions_*.json of COCO"
-    )
+    raise DataError(f"{path}: lists images, but no captions (no 'annotations'); use a captions_*.json of COCO")
 
 
 def _karpathy(images: list[dict[str, Any]], dataset: object, path: Path) -> Annotations:
@@ -97,9 +92,7 @@ def _coco(images: list[dict[str, Any]], annotations: list[Any], path: Path) -> A
         place = f"{path}, images[{i}]"
         number = check_id(entry.get("id"), f"{place}, 'id'")
         if number in rows:
-            raise DataError(
-                f"{place}: the id {number} stands already at images[{rows[number]}]; give each image one"
-            )
+            raise DataError(f"{place}: the id {number} stands already at images[{rows[number]}]; give each image one")
         rows[number] = i
         captions.append([])
         places.append(place)
@@ -110,9 +103,7 @@ def _coco(images: list[dict[str, Any]], annotations: list[Any], path: Path) -> A
             raise DataError(f"{place}: is an object's outline, not a caption; use COCO's captions_*.json")
         number = check_id(entry.get("image_id"), f"{place}, 'image_id'")
         if number not in rows:
-            raise DataError(
-                f"{place}: no entry of 'images' has the image_id {shown(number)}; the file is incomplete"
-            )
+            raise DataError(f"{place}: no entry of 'images' has the image_id {shown(number)}; the file is incomplete")
         captions[rows[number]].append(check_caption(item(entry, "caption", str, place), place))
     records = []
     for (number, i), place in zip(rows.items(), places, strict=True):
@@ -131,9 +122,7 @@ def read_json_lines(text: str, path: Path) -> Annotations:
         place = f"{path}, line {number}"
         value, end = parse_json(line, path, number, start=len(line) - len(line.lstrip()))
         if line[end:].strip():
-            raise DataError(
-                f"{place}, column {end + 1}: something follows the record; write one record a line"
-            )
+            raise DataError(f"{place}, column {end + 1}: something follows the record; write one record a line")
         records.append(check_line(expect(value, dict, place), place))
         places.append(place)
     check_unique(records, places)
@@ -173,9 +162,7 @@ def _check_object(thing: Mapping[str, Any], place: str) -> None:
 
 def _check_mentions(mentions: list[Any], captions: int, objects: int, place: str) -> None:
     if mentions and len(mentions) != captions:
-        raise DataError(
-            f"{place}: {len(mentions)} entries in 'mentions' for {captions} captions; write one for each"
-        )
+        raise DataError(f"{place}: {len(mentions)} entries in 'mentions' for {captions} captions; write one for each")
     for k, pairs in enumerate(mentions):
         inner = f"{place}, mentions[{k}]"
         for pair in expect(pairs, list, inner):

@@ -16,9 +16,7 @@ CAPTION_COLUMNS = ("caption", "comment", "text")
 NUMBER_COLUMNS = ("comment_number", "caption_number")
 TOKEN_LINE = re.compile(r"([^\t]+)#(\d+)\t(.*)", re.DOTALL)
 BAD_NAME = re.compile(r"(.+\.jpg)\.\d+")  # 2258277193_586949ec62.jpg.1 in the Flickr8k file as published
-UNSEPARATED = re.compile(
-    r"\s*(\d+)\s+(\S.*)", re.DOTALL
-)  # 2199200615.jpg in the Flickr30k results.csv of Kaggle
+UNSEPARATED = re.compile(r"\s*(\d+)\s+(\S.*)", re.DOTALL)  # 2199200615.jpg in the Flickr30k results.csv of Kaggle
 
 
 @dataclass
@@ -28,24 +26,17 @@ class _Gathered:
     path: Path
     captions: dict[str, list[str]] = field(default_factory=dict)
     splits: dict[str, str | None] = field(default_factory=dict)
-    numbers: dict[tuple[str, str], int] = field(
-        default_factory=dict
-    )  # (image, number of the caption) -> line
+    numbers: dict[tuple[str, str], int] = field(default_factory=dict)  # (image, number of the caption) -> line
 
-    def add(
-        self, line: int, image: str, caption: str, number: str | None = None, split: str | None = None
-    ) -> None:
+    def add(self, line: int, image: str, caption: str, number: str | None = None, split: str | None = None) -> None:
         place = f"{self.path}, line {line}"
         check_name(image, place)
         check_caption(caption, place)
         if number is not None and (before := self.numbers.setdefault((image, number), line)) != line:
-            raise DataError(
-                f"{place}: caption {number} of {image} stands already in line {before}; delete one of them"
-            )
+            raise DataError(f"{place}: caption {number} of {image} stands already in line {before}; delete one of them")
         if self.splits.setdefault(image, split) != split:
             raise DataError(
-                f"{place}: {image} is in split {shown(split)}, but above in {shown(self.splits[image])}; "
-                "name one"
+                f"{place}: {image} is in split {shown(split)}, but above in {shown(self.splits[image])}; name one"
             )
         self.captions.setdefault(image, []).append(caption)
 
@@ -109,9 +100,7 @@ def _piped(text: str, path: Path) -> Annotations:
             parts = [parts[0], *match.groups()]
             notes.append(f"line {number}: a separator is missing; read as caption {parts[1]} of {parts[0]}")
         if len(parts) != 3 or not parts[1].strip().isdecimal():
-            raise DataError(
-                f"{path}, line {number}: {shown(line)} is not 'image| number| caption'; mend the line"
-            )
+            raise DataError(f"{path}, line {number}: {shown(line)} is not 'image| number| caption'; mend the line")
         gathered.add(number, parts[0].strip(), parts[2].strip(" "), parts[1].strip())
     return gathered.annotations("Flickr30k results.csv", *notes)
 
@@ -128,9 +117,7 @@ def _csv(text: str, path: Path) -> Annotations:
         image, caption = _column(header, IMAGE_COLUMNS), _column(header, CAPTION_COLUMNS)
         which, split = _column(header, NUMBER_COLUMNS), _column(header, ("split",))
         if image is None or caption is None:
-            raise DataError(
-                f"{path}, line 1: the header {shown(','.join(header))} needs the columns image and caption"
-            )
+            raise DataError(f"{path}, line 1: the header {shown(','.join(header))} needs the columns image and caption")
         line = rows.line_num + 1
         for row in rows:
             cells = [cell.replace(stand_in, "\r") for cell in row]
@@ -140,18 +127,14 @@ def _csv(text: str, path: Path) -> Annotations:
                     "put a caption with commas in double quotes"
                 )
             if cells and cells[caption].strip().lower() in ("nan", "null"):
-                raise DataError(
-                    f"{path}, line {line}: the caption is missing ({cells[caption]}); write or delete it"
-                )
+                raise DataError(f"{path}, line {line}: the caption is missing ({cells[caption]}); write or delete it")
             if cells:
                 gathered.add(
                     line,
                     cells[image].strip(),
                     cells[caption],
                     None if which is None else cells[which].strip(),
-                    None
-                    if split is None
-                    else check_name(cells[split].strip(), f"{path}, line {line}, 'split'"),
+                    None if split is None else check_name(cells[split].strip(), f"{path}, line {line}, 'split'"),
                 )
             line = rows.line_num + 1
     except csv.Error as error:

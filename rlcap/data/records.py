@@ -26,9 +26,7 @@ class Record:
     image_id: int | str | None = None  # the number that the annotation gives it, for the coco results format
     file: str | None = None  # the picture, relative to the folder of pictures; None: same as `image`
     objects: tuple[SceneObject, ...] = ()
-    mentions: tuple[
-        tuple[tuple[int, int], ...], ...
-    ] = ()  # a caption's (word, object) pairs; a tuple a caption
+    mentions: tuple[tuple[tuple[int, int], ...], ...] = ()  # a caption's (word, object) pairs; a tuple a caption
 
     def to_json(self) -> dict[str, Any]:
         """As one line of our JSON Lines form; what is empty is left out."""
@@ -54,10 +52,6 @@ class Record:
             captions=tuple(line["captions"]),
             image_id=line.get("image_id"),
             file=line.get("file"),
-            objects=tuple(
-                SceneObject(thing["name"], tuple(thing["box"])) for thing in line.get("objects", ())
-            ),
-            mentions=tuple(
-                tuple((word, thing) for word, thing in pairs) for pairs in line.get("mentions", ())
-            ),
+            objects=tuple(SceneObject(thing["name"], tuple(thing["box"])) for thing in line.get("objects", ())),
+            mentions=tuple(tuple((word, thing) for word, thing in pairs) for pairs in line.get("mentions", ())),
         )

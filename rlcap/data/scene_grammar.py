@@ -112,9 +112,7 @@ class Plot:
     """What there is to say. Groups stand in the order in which they catch the eye."""
 
     groups: tuple[Group, ...]
-    relation: str = (
-        ""  # of the groups of `first` to all others: "left" or "above", or "" where nothing is clear
-    )
+    relation: str = ""  # of the groups of `first` to all others: "left" or "above", or "" where nothing is clear
     first: tuple[int, ...] = ()
     place: tuple[int, int] | None = None  # of a single thing: row and column of a 3x3 division
 

@@ -55,9 +55,7 @@ def sketch(seed: int, index: int, difficulty: int) -> Sketch:
         relation, first = "", frozenset()
     groups.sort(key=lambda group: (-radii[group.members[0]], centres[group.members[0]]))
     place = (centres[0][1] * 3 // SIZE, centres[0][0] * 3 // SIZE) if len(radii) == 1 else None
-    plot = Plot(
-        tuple(groups), relation, tuple(at for at, group in enumerate(groups) if group in first), place
-    )
+    plot = Plot(tuple(groups), relation, tuple(at for at, group in enumerate(groups) if group in first), place)
     tilts = (0,) if difficulty == 1 else (-10, -5, 0, 5, 10)
     things = tuple(
         Thing(shape, colour, x, y, radius, dice.pick(tilts))

@@ -71,9 +71,7 @@ def make(
         for index, split, drawn in track(_assigned(wanted, splits, seed, difficulty), "scenes", count):
             made = _finished(drawn, difficulty)
             name = f"scene-{difficulty}-{seed}-{index:06d}.png"
-            records.append(
-                Record(name, split, made.captions, index, objects=made.objects, mentions=made.mentions)
-            )
+            records.append(Record(name, split, made.captions, index, objects=made.objects, mentions=made.mentions))
             images.append(made.image.transpose(2, 0, 1))
             if len(images) == WRITE_EVERY or len(records) == count:
                 writer.append([record.image for record in records[-len(images) :]], np.stack(images))

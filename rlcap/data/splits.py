@@ -42,9 +42,7 @@ def given_lists(sources: Sequence[str | Path]) -> dict[str, Path]:
         name, path = named_source(source)
         name = name or split_of_file_name(path) or path.stem
         if name in lists:
-            raise DataError(
-                f"{path}: the split '{name}' has a list already, {lists[name]}; write NAME={path}"
-            )
+            raise DataError(f"{path}: the split '{name}' has a list already, {lists[name]}; write NAME={path}")
         lists[name] = path
     return lists
 
@@ -63,9 +61,7 @@ def apply_lists(
         listed = _read_list(path, known)
         missing = [(name, line) for name, line in listed.items() if name not in known]
         if found and len(missing) == len(listed):
-            notes.append(
-                f"{path.name}: none of its {len(listed)} images has captions in this file; left aside"
-            )
+            notes.append(f"{path.name}: none of its {len(listed)} images has captions in this file; left aside")
             continue
         if missing:
             name, line = missing[0]
@@ -75,9 +71,7 @@ def apply_lists(
             )
         for name, line in listed.items():
             if split_of.setdefault(name, split) != split:
-                raise DataError(
-                    f"{path}, line {line}: {name} is in the split '{split_of[name]}' too; list it once"
-                )
+                raise DataError(f"{path}, line {line}: {name} is in the split '{split_of[name]}' too; list it once")
     if not split_of:
         return list(records), []
     chosen = [replace(record, split=split_of[record.image]) for record in records if record.image in split_of]
@@ -94,9 +88,7 @@ def _read_list(path: Path, known: set[str]) -> dict[str, int]:
         if name not in known and f"{name}.jpg" in known:
             name = f"{name}.jpg"
         if name in listed:
-            raise DataError(
-                f"{path}, line {line}: {name} stands already in line {listed[name]}; list it once"
-            )
+            raise DataError(f"{path}, line {line}: {name} stands already in line {listed[name]}; list it once")
         listed[name] = line
     return listed
 
@@ -110,9 +102,7 @@ def hold_out(records: Sequence[Record], split: str, count: int, name: str, seed:
         raise DataError(f"the split '{name}' exists already; choose another --hold-out-name")
     candidates = [record.image for record in records if record.split == split]
     if not 0 < count < len(candidates):
-        raise DataError(
-            f"--hold-out {count}: must be between 1 and {len(candidates) - 1}, to leave some of '{split}'"
-        )
+        raise DataError(f"--hold-out {count}: must be between 1 and {len(candidates) - 1}, to leave some of '{split}'")
     chosen = set(sorted(candidates, key=lambda image: _lot(seed, image))[:count])
     return [replace(record, split=name) if record.image in chosen else record for record in records]
 

@@ -117,9 +117,7 @@ _PLAIN_WORD = re.compile(
     r"[A-Za-z]+(?:-[A-Za-z]+)*(?=(?:'s|,)?(?: |$))|[A-Za-z]{2,}(?=\.$)|[.,;!?\"&](?= |$)|'s(?= |$)"
 )
 _SPECIAL = frozenset(
-    ["".join(word) for word in _TWO_WORDS]
-    + _ABBREVIATIONS.split("|")
-    + _CAPITALISED_ABBREVIATIONS.lower().split("|")
+    ["".join(word) for word in _TWO_WORDS] + _ABBREVIATIONS.split("|") + _CAPITALISED_ABBREVIATIONS.lower().split("|")
 )
 
 

@@ -36,9 +36,7 @@ class Vocabulary:
             raise ValueError("a word stands twice")
 
     @staticmethod
-    def build(
-        token_lists: Iterable[Sequence[str]], min_count: int, tokeniser: str = TOKENISER
-    ) -> "Vocabulary":
+    def build(token_lists: Iterable[Sequence[str]], min_count: int, tokeniser: str = TOKENISER) -> "Vocabulary":
         """The words that occur at least `min_count` times: by count down, then in alphabetical order."""
         counts = Counter(word for words in token_lists for word in words)
         kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIALS]
@@ -80,17 +78,11 @@ class Vocabulary:
         except FileNotFoundError:
             raise DataError(f"{path}: there is no such vocabulary; run `rlcap prepare` again") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path}: the vocabulary cannot be read ({error}); run `rlcap prepare` again"
-            ) from None
+            raise DataError(f"{path}: the vocabulary cannot be read ({error}); run `rlcap prepare` again") from None
         if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise DataError(
-                f"{path}: is not a vocabulary of this version ('{FORMAT}'); run `rlcap prepare` again"
-            )
+            raise DataError(f"{path}: is not a vocabulary of this version ('{FORMAT}'); run `rlcap prepare` again")
         match state:
-            case {"words": [*words], "tokeniser": str(tokeniser), "min_count": int(min_count)} if _sound(
-                words
-            ):
+            case {"words": [*words], "tokeniser": str(tokeniser), "min_count": int(min_count)} if _sound(words):
                 vocabulary = Vocabulary(words[len(SPECIALS) :], min_count=min_count, tokeniser=tokeniser)
                 if vocabulary.fingerprint == state.get("fingerprint"):
                     return vocabulary

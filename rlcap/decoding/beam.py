@@ -165,9 +165,7 @@ def _extend_alike(
     score = scores.flatten(1).gather(1, parent * vocabulary + word)
     log_prob = live.gather(1, parent) + (score - normaliser.gather(1, parent))
     ends = torch.zeros_like(word, dtype=torch.bool) if end is None else word == end
-    onward = (
-        ends.byte().sort(dim=1, stable=True).indices[:, :width]
-    )  # the first W that do not end, in their order
+    onward = ends.byte().sort(dim=1, stable=True).indices[:, :width]  # the first W that do not end, in their order
     going = _Extensions(log_prob.gather(1, onward), parent.gather(1, onward), word.gather(1, onward))
     leaving = log_prob[:, :width].masked_fill(~ends[:, :width], -torch.inf)
     return going, _Extensions(leaving, parent[:, :width], word[:, :width])

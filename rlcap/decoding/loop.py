@@ -30,8 +30,7 @@ def write(
     length: int,
     n: int = 1,
     sampling: Sampling | None = None,  # None: the likeliest word each time
-    uniforms: Tensor
-    | None = None,  # (B, N, T, 1 + policy.coins), needed for sampling: words first, then choices
+    uniforms: Tensor | None = None,  # (B, N, T, 1 + policy.coins), needed for sampling: words first, then choices
     constraints: Constraints = Constraints(),  # noqa: B008  frozen
     want: Collection[str] = (),  # "attention"
 ) -> Captions:

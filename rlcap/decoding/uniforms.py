@@ -14,9 +14,7 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 _BITS = 23  # (k + 0.5) / 2^23 is exact in float32, and never 0 or 1
 
 
-def keyed_uniforms(
-    seed: int, update: int, images: Tensor, samples: int, words: int, streams: int = 1
-) -> Tensor:
+def keyed_uniforms(seed: int, update: int, images: Tensor, samples: int, words: int, streams: int = 1) -> Tensor:
     """images (B,) integer keys -> (B, samples, words, streams) float32 in (0, 1), on the device of `images`."""
     device = images.device
     state = _mix(torch.tensor(seed, dtype=torch.int64, device=device) + _STEP)

@@ -30,9 +30,7 @@ def count_ngrams(words: Words) -> Counter[Ngram]:
 def check_pairs(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> None:
     """One caption an image, at least one image, at least one reference each."""
     if len(captions) != len(references):
-        raise DataError(
-            f"{len(captions)} captions for the references of {len(references)} images; give one each"
-        )
+        raise DataError(f"{len(captions)} captions for the references of {len(references)} images; give one each")
     check_references(references)
 
 

@@ -43,9 +43,7 @@ def pointing(
 ) -> Pointing:
     """One caption's words. Where several cells are looked at most, the hit is shared among them."""
     if attention.ndim != 2 or attention.shape[1] != grid[0] * grid[1]:
-        raise ValueError(
-            f"attention of shape {attention.shape} does not lie on a grid of {grid[0]} x {grid[1]} cells"
-        )
+        raise ValueError(f"attention of shape {attention.shape} does not lie on a grid of {grid[0]} x {grid[1]} cells")
     cells: dict[int, NDArray[np.bool_]] = defaultdict(lambda: np.zeros(grid[0] * grid[1], bool))
     for word, thing in mentions:
         cells[word] = cells[word] | cells_of(boxes[thing], grid)

@@ -5,10 +5,10 @@ POLICIES = {
 }
 
 ENCODERS = {
-    "small_cnn": "rlcap.models.encoders:SmallCNN",
-    "resnet18": "rlcap.models.encoders:ResNet18",
-    "resnet50": "rlcap.models.encoders:ResNet50",
-    "resnet101": "rlcap.models.encoders:ResNet101",
-    "vgg16": "rlcap.models.encoders:VGG16",
-    "vgg19": "rlcap.models.encoders:VGG19",
+    "small_cnn": "rlcap.models.small_cnn:SmallCNN",
+    "resnet18": "rlcap.models.torchvision_encoders:ResNet18",
+    "resnet50": "rlcap.models.torchvision_encoders:ResNet50",
+    "resnet101": "rlcap.models.torchvision_encoders:ResNet101",
+    "vgg16": "rlcap.models.torchvision_encoders:VGG16",
+    "vgg19": "rlcap.models.torchvision_encoders:VGG19",
 }

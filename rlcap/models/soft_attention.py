@@ -87,9 +87,7 @@ class SoftAttention(Policy):
         want: Collection[str] = (),
     ) -> Step:
         embedded = self.dropout(self.embed(words))
-        hidden, cell, seen, weights = self._move(
-            self.word_to_gates(embedded), state["hidden"], state["cell"], memory
-        )
+        hidden, cell, seen, weights = self._move(self.word_to_gates(embedded), state["hidden"], state["cell"], memory)
         logits = self._say(embedded, hidden, seen)
         attention = weights if "attention" in want else None
         return Step(logits, {"hidden": hidden, "cell": cell}, attention=attention)
@@ -133,9 +131,7 @@ class SoftAttention(Policy):
         """Look with the old state, then the LSTM (eq. 1-3), all (rows, …)."""
         images = memory["values"].shape[0]
         per_image = hidden.unflatten(0, (images, -1))
-        seen, weights = self.attend(
-            per_image, memory["keys"], memory["values"], memory["mask"]
-        )  # eq. 4-6, 13
+        seen, weights = self.attend(per_image, memory["keys"], memory["values"], memory["mask"])  # eq. 4-6, 13
         seen = torch.sigmoid(self.gate(hidden)) * seen.flatten(0, 1)
         gates = word_gates + self.seen_to_gates(seen) + self.state_to_gates(hidden)
         into, forget, out, candidate = gates.chunk(4, -1)
