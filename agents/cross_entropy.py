@@ -3,7 +3,7 @@
 The curves that it logs:
 - `loss/cross_entropy`: nats a word on the training captions, with label smoothing if the recipe asks for it. It
   falls from log(V); it should go on falling after the evaluated metrics have stopped rising, which is over-fitting.
-- `loss/attention`: the doubly stochastic penalty before its weight; 0 when every region is looked at once.
+- `loss/attention`: the doubly stochastic penalty before its weight: lower when gazes spread over the regions.
 - `optimiser/gradient_norm`: before clipping. Spikes at the start are usual; a norm that stays at the bound is not.
 - `optimiser/rate`: the learning rate.
 """

@@ -15,11 +15,16 @@ from rlcap.models.seeing import Seeing
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def make_policy(experiment: Experiment, codec: Codec, shape: FeatureShape) -> Policy:
-    """The policy over features of this shape, or over pixels through an encoder that is trained along."""
+def make_policy(
+    experiment: Experiment, codec: Codec, shape: FeatureShape, weights_follow: bool = False
+) -> Policy:
+    """The policy over features of this shape, or over pixels through an encoder that is trained along.
+
+    `weights_follow`: a checkpoint is loaded next, so an encoder's first weights need not be at hand.
+    """
     encoder = None
     if experiment.encoder is not None:
-        encoder = load_encoder(experiment.encoder.name, experiment.encoder.settings)
+        encoder = load_encoder(experiment.encoder.name, experiment.encoder.settings, weights_follow)
         shape = encoder.shape
     policy: Policy = find("policy", experiment.policy.name)(codec, shape, **experiment.policy.settings)
     return policy if encoder is None else Seeing(policy, encoder)
@@ -39,10 +44,25 @@ def check_features(experiment: Experiment, store: FeatureStore) -> None:
         )
 
 
+def check_size(policy: Policy, store: FeatureStore) -> None:
+    """Pictures of another size than the encoder names would teach it what it never sees in `caption`."""
+    if not isinstance(policy, Seeing) or store.kind != "pixels":
+        return
+    here, there = store.layout.item[-1], policy.encoder.size
+    if here != there:
+        raise ConfigError(
+            f"{store.path} holds pictures of {here}x{here} pixels, the encoder sees {there}x{there}; "
+            f"set encoder.size={here}, or extract them again with --size {there}"
+        )
+
+
 def rows_for(experiment: Experiment, store: FeatureStore, split: Split) -> np.ndarray:
-    """Where the features of a split's images stand; shuffled among them for a blind control."""
+    """Where the features of a split's images stand; for a blind control, those of another image each."""
     rows = store.rows(split.images)
-    return np.random.default_rng(0).permutation(rows) if experiment.data.blind else rows
+    if experiment.data.blind:
+        order = np.random.default_rng(0).permutation(len(rows))
+        rows[order] = rows[np.roll(order, 1)]
+    return rows
 
 
 def make_trainer(section: Component, policy: Policy, course: Course) -> Trainer:

@@ -248,7 +248,7 @@ def _path_in(values: Any, error: ErrorDetails) -> tuple[str | int, ...]:
     """The way to the value. Pydantic's own also names the members of unions, which are not in the data."""
     path: list[str | int] = []
     for step in error["loc"]:
-        if step in values if isinstance(values, dict) else isinstance(values, list) and type(step) is int:
+        if step in (values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()):
             path.append(step)
             values = values[step]
     return (*path, error["loc"][-1]) if error["type"] == "missing" else tuple(path)

@@ -68,6 +68,20 @@ class Features:
             pixels=move(self.pixels),
         )
 
+    def pin_memory(self) -> "Features":
+        """For torch's DataLoader: what is pinned travels to a GPU while it computes."""
+
+        def pin(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.pin_memory()
+
+        return replace(
+            self,
+            values=self.values.pin_memory(),
+            mask=self.mask.pin_memory(),
+            boxes=pin(self.boxes),
+            pixels=pin(self.pixels),
+        )
+
 
 class Encoder(nn.Module, ABC):
     """Images in [0, 1], float32, (B, 3, size, size) -> Features without pixels.
@@ -239,6 +253,11 @@ class Batch:
             self.features.to(device),
             self.words.to(device, non_blocking=True),
             self.mask.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "Batch":
+        return Batch(
+            self.images.pin_memory(), self.features.pin_memory(), self.words.pin_memory(), self.mask.pin_memory()
         )
 
 

@@ -1,5 +1,6 @@
 """Writes that are whole or not there: a temporary neighbour, then one rename."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -18,41 +19,37 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with _named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        _flush_to_disk(part)
-        part.replace(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror or error}); nothing was changed") from error
-    finally:
-        part.unlink(missing_ok=True)
+        try:
+            yield part
+            _flush_to_disk(part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(target: str | Path) -> Iterator[Path]:
     """The same for a folder: it takes the place of `target` as a whole, or not at all."""
     target = Path(target)
-    part: Path | None = None
-    try:
+    with _named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-        part.chmod(0o777 & ~_umask())
-        yield part
-        for file in part.rglob("*"):
-            if file.is_file():
-                _flush_to_disk(file)
-        if target.exists():
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
-            target.rename(old)
-            part.rename(target)
-            shutil.rmtree(old)
-        else:
-            part.rename(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror or error}); nothing was changed") from error
-    finally:
-        if part is not None and part.exists():
+        try:
+            as_umask(part)
+            yield part
+            for file in part.rglob("*"):
+                if file.is_file():
+                    _flush_to_disk(file)
+            if target.exists():
+                old = target.with_name(f".{target.name}.{os.getpid()}.old")
+                target.rename(old)
+                part.rename(target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                part.rename(target)
+        finally:
             shutil.rmtree(part, ignore_errors=True)
 
 
@@ -62,12 +59,46 @@ def write_text(target: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Makes `folder` and keeps all other processes that ask for it out, as far as the file system knows locks."""
+    if folder.is_file():
+        raise DataError(f"{folder}: is a file; name a folder")
+    with _named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{folder}: another process is writing into it; wait, or name another folder") from error
+        except OSError:  # some network file systems know none
+            pass
+        yield
+    finally:
+        os.close(lock)
+
+
+def as_umask(path: Path) -> None:
+    """The rights that a new file or folder has by default: some libraries let nobody else read what they write."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """What the system says against writing `target`, as one line with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        blocking = next((folder for folder in target.parents if folder.is_file()), None)
+        reason = f"{blocking} is a file, not a folder" if blocking else error.strerror or str(error)
+        raise DataError(
+            f"{target}: cannot be written ({reason}) and was left as it was; make room or name another place"
+        ) from error
+
+
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,8 +6,9 @@ Tensors are read here and nowhere else, so that the training loop waits for the 
 
 import json
 import math
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,8 @@ class Logger:
         if not self.writing:
             return
         self._said = -math.inf
+        self._hook = threading.excepthook
+        threading.excepthook = _without_writer_threads(self._hook)
         path = self.folder / METRICS
         with self._named():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +81,9 @@ class Logger:
             self.writing = False
             with self._named():
                 self._lines.close()
+                self._board.flush()  # tells what its thread could not write, as close() does not
                 self._board.close()
+            threading.excepthook = self._hook
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +108,17 @@ class Logger:
             raise DataError(
                 f"{self.folder}: cannot be logged to ({reason}); make room or give another folder"
             ) from error
+
+
+def _without_writer_threads(hook: Callable[[threading.ExceptHookArgs], object]) -> Callable[..., None]:
+    """TensorBoard's thread would print the traceback of a full disk, which it also raises at our next call."""
+
+    def told(failure: threading.ExceptHookArgs) -> None:
+        theirs = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (theirs and isinstance(failure.exc_value, OSError)):
+            hook(failure)
+
+    return told
 
 
 def _as_json(value: float) -> float | str:

@@ -20,12 +20,13 @@ def cross_entropy(logits: Tensor, words: Tensor, mask: Tensor, smoothing: float 
 def doubly_stochastic(attention: Tensor, mask: Tensor) -> Tensor:
     """Σ over regions of (1 - Σ over words of attention)², mean over captions (Xu et al. 2015, eq. 14).
 
-    attention (B, N, T, R), mask (B, N, T). It asks a caption to look everywhere once.
+    attention (B, N, T, R), mask (B, N, T). It asks a caption to look everywhere once: with fewer
+    words than regions it cannot reach 0, and a region that is absent adds a constant 1.
     """
-    looked = (at_least_float32(attention) * mask[..., None]).sum(-2)
+    looked = at_least_float32(attention).masked_fill(~mask[..., None], 0).sum(-2)
     return (1 - looked).square().sum(-1).mean()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the values whose mask is True."""
-    return (values * mask).sum() / mask.sum()
+    """The mean of the values whose mask is True; the others may be anything, NaN too."""
+    return values.masked_fill(~mask, 0).sum() / mask.sum()

@@ -1,9 +1,8 @@
 """A trained captioner as a person holds it: load it, caption pictures, evaluate it, hand it over."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ import torch
 from PIL import Image
 
 from rlcap import training
-from rlcap.building import make_policy, rows_for
+from rlcap.building import check_size, make_policy, rows_for
 from rlcap.checkpoint import WEIGHTS, load_weights, save_weights
 from rlcap.config import Experiment, load_recipe, revised
-from rlcap.contracts import Encoder, Features, FeatureShape, Policy
+from rlcap.contracts import Encoder, Features, Policy
 from rlcap.data.dataset import DataSet
-from rlcap.data.features import EncoderCard, FeatureStore
+from rlcap.data.features import FeatureStore
 from rlcap.data.images import fit, read_image
+from rlcap.data.sight import FILE as SIGHT
+from rlcap.data.sight import Sight
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.decoding.decode import Hypothesis, decode
 from rlcap.devices import choose_device
@@ -53,11 +54,11 @@ class Run:
         folder: Path,
         experiment: Experiment,
         policy: Policy,
-        about: dict[str, Any],
+        sight: Sight,
         device: torch.device,
     ):
         self.folder, self.experiment, self.policy, self.device = folder, experiment, policy, device
-        self.about = about  # features.json: what the policy sees
+        self.sight = sight
 
     def caption(self, image: Any, n_best: int = 1, **decoding: Any) -> list[str]:
         """Captions of one picture (a path, PIL image or array), best first. `decoding` overrides the run's settings."""
@@ -94,12 +95,12 @@ class Run:
         """What turns pixels into this policy's features: its own, or the one that made the feature file."""
         if isinstance(self.policy, Seeing):
             return self.policy.encoder
-        if self.about["encoder"] is None:
+        card = self.sight.encoder
+        if card is None:
             raise ConfigError(
                 f"{self.folder}: its feature file does not say which encoder made it, so it cannot caption pixels; "
                 "import the features again with --encoder module:Name"
             )
-        card = EncoderCard(**self.about["encoder"])
         exported = self.folder / ENCODER
         encoder = frozen_encoder(card.spec, card.options, weights_follow=exported.exists()).to(self.device)
         if exported.exists():
@@ -127,14 +128,10 @@ class Run:
         where = replace(where, path=data or where.path, features=features or where.features)
         experiment = replace(self.experiment, data=where)
         prepared = DataSet.load(where.path)
-        if prepared.vocabulary.fingerprint != self.policy.codec.fingerprint:
-            raise CheckpointError(
-                f"{self.folder}: was trained with vocabulary {self.policy.codec.fingerprint}, {where.path} has "
-                f"{prepared.vocabulary.fingerprint}; evaluate on the data set that it was trained on"
-            )
-        chosen = prepared.split(split or where.evaluate)
+        chosen = prepared.split(where.evaluate if split is None else split)
         store = FeatureStore(training.features_path(experiment, prepared))
-        _check_shape(store, self.about)
+        for run in (self, *with_others):
+            run.check(prepared, store)
         rows = rows_for(experiment, store, chosen)
         policy: Policy = self.policy
         if with_others:
@@ -148,16 +145,27 @@ class Run:
             pointed = point(self.policy, store, rows, chosen, grid, self.device, where.max_words)
         return result, pointed
 
+    def check(self, data: DataSet, store: FeatureStore) -> None:
+        """Refuses words and features that this policy was not trained on."""
+        mine, theirs = self.policy.codec.fingerprint, data.vocabulary.fingerprint
+        if mine != theirs:
+            raise CheckpointError(
+                f"{self.folder}: was trained with vocabulary {mine}, {data.path} has {theirs}; "
+                "evaluate on the data set that it was trained on"
+            )
+        self.sight.check(store, self.folder)
+        check_size(self.policy, store)
+
     def export(self, folder: str | Path) -> Path:
         """One folder that `load` reads anywhere: config, vocabulary, weights, and the encoder's weights."""
         target = Path(folder)
-        if target.exists() and any(target.iterdir()):
-            raise ConfigError(f"{target}: is not empty; export into a new folder")
+        if target.exists() and (target.is_file() or any(target.iterdir())):
+            raise ConfigError(f"{target}: is {'a file' if target.is_file() else 'not empty'}; export into a new folder")
         with atomic_folder(target) as part:
-            for name in ("config.yaml", "vocabulary.json", "features.json"):
+            for name in ("config.yaml", "vocabulary.json", SIGHT):
                 shutil.copy(self.folder / name, part / name)
-            save_weights(part / WEIGHTS, {"policy": self.policy})
-            if not isinstance(self.policy, Seeing) and self.about["encoder"] is not None:
+            save_weights(part / WEIGHTS, {"policy": self.policy}, self.policy.codec.fingerprint)
+            if not isinstance(self.policy, Seeing) and self.sight.encoder is not None:
                 save_weights(part / ENCODER, {"encoder": self.encoder})
         return target
 
@@ -168,18 +176,22 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     if not (folder / "config.yaml").exists():
         raise CheckpointError(f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made")
     experiment = load_recipe(folder / "config.yaml")
-    about = _read_about(folder / "features.json")
-    vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    shape = FeatureShape(**{**about["shape"], "grid": _pair(about["shape"]["grid"])})
+    sight = Sight.load(folder)
+    vocabulary = Vocabulary.load(folder / "vocabulary.json", remedy="copy the whole folder of the run")
     chosen = choose_device(device)
-    policy = make_policy(experiment, vocabulary, shape)
+    policy = make_policy(experiment, vocabulary, sight.shape, weights_follow=True)
+    if isinstance(policy, Seeing) and sight.encoder and sight.encoder.size != policy.encoder.size:
+        raise CheckpointError(
+            f"{folder / 'config.yaml'}: encoder.size is {policy.encoder.size}, the run was trained on pictures of "
+            f"{sight.encoder.size}; set it back"
+        )
     weights = folder / WEIGHTS
     if not weights.exists():
         weights = folder / "checkpoints" / checkpoint / WEIGHTS
     if not weights.exists():
         raise CheckpointError(f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first")
-    load_weights(weights, {"policy": policy})
-    return Run(folder, experiment, policy.to(chosen).eval(), about, chosen)
+    load_weights(weights, {"policy": policy}, vocabulary.fingerprint)
+    return Run(folder, experiment, policy.to(chosen).eval(), sight, chosen)
 
 
 def train(
@@ -204,26 +216,3 @@ def _as_image(image: Any) -> Image.Image:
     if isinstance(image, np.ndarray):
         return Image.fromarray(image).convert("RGB")
     return read_image(Path(image))
-
-
-def _check_shape(store: FeatureStore, about: dict[str, Any]) -> None:
-    here, there = json.loads(json.dumps(asdict(store.shape))), about["shape"]
-    if store.kind != about["kind"] or here["width"] != there["width"]:
-        raise CheckpointError(
-            f"{store.path}: holds {store.kind} features {here}, the run was trained on {about['kind']} features {there}; "
-            "use features of the same encoder"
-        )
-
-
-def _read_about(path: Path) -> dict[str, Any]:
-    """features.json: the kind and shape of what the policy sees, and what made it."""
-    try:
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        about["kind"], about["encoder"], about["shape"]["grid"]  # noqa: B018  a KeyError is what we are after
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); copy the whole folder of the run") from error
-    return about
-
-
-def _pair(grid: list[int] | None) -> tuple[int, int] | None:
-    return None if grid is None else (grid[0], grid[1])

@@ -14,12 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rlcap.building import check_features, choose_precision, make_policy, make_trainer, rows_for
+from rlcap.building import check_features, check_size, choose_precision, make_policy, make_trainer, rows_for
 from rlcap.checkpoint import (
+    STATE,
     WEIGHTS,
+    check_same_recipe,
     load_state,
     load_weights,
     random_states,
@@ -27,15 +30,16 @@ from rlcap.checkpoint import (
     save_checkpoint,
     seed_everything,
 )
-from rlcap.config import COMPONENTS, Experiment, load_recipe, to_yaml
-from rlcap.contracts import Course, Policy, Trainer
+from rlcap.config import Experiment, Training, load_recipe, to_yaml
+from rlcap.contracts import Batch, Course, Policy, Trainer
 from rlcap.data.batches import Captioned, Plan, encode_captions, training_batches
 from rlcap.data.dataset import DataSet, Split
 from rlcap.data.features import FeatureStore
+from rlcap.data.sight import Sight
 from rlcap.devices import choose_device
 from rlcap.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from rlcap.evaluation import EVALUATED, evaluate
-from rlcap.files import write_text
+from rlcap.files import only_writer, write_text
 from rlcap.loggers import Logger
 from rlcap.progress import say, track
 
@@ -64,40 +68,30 @@ class Materials:
     trainer: Trainer
     plan: Plan
     batches: Captioned
+    evaluated_rows: np.ndarray  # of the features
     course: Course
 
 
 def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
     """Trains as the config says, into `folder`, and returns it. `resume` goes on from its last checkpoint."""
     last = folder / "checkpoints" / "last"
-    if not resume and (folder / "config.yaml").exists():
+    if not resume and (last.parent.exists() or (folder / WEIGHTS).exists()):
         raise ConfigError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
     if resume and not last.exists():
         raise CheckpointError(f"{folder}: has no checkpoint to resume from; start it without --resume")
     if resume:
-        _check_same(experiment, folder)
+        check_same_recipe(load_recipe(folder / "config.yaml"), experiment, folder)
     made = gather(experiment)
     progress = Progress()
-    if resume:
-        progress = _restore(made, last)
-        say(f"resumed at update {progress.update}")
-    else:
-        _describe(made, experiment, folder)
-    with Logger(folder, after=progress.update if resume else None) as logger, _stop_at_signal() as stopped:
-        _loop(made, experiment, folder, progress, logger, stopped)
+    with only_writer(folder):
+        if resume:
+            progress = _restore(made, folder)
+            say(f"resumed at update {progress.update}")
+        else:
+            _describe(made, experiment, folder)
+        with Logger(folder, after=progress.update) as logger, _stop_at_signal() as stopped:
+            _loop(made, experiment, folder, progress, logger, stopped)
     return folder
-
-
-def _check_same(experiment: Experiment, folder: Path) -> None:
-    """A run goes on as it began; only how long, how often and where it is watched may change."""
-    before = load_recipe(folder / "config.yaml")
-    for section in (*COMPONENTS, "data"):
-        if getattr(before, section) != getattr(experiment, section):
-            raise CheckpointError(f"{folder}: began with another '{section}'; resume it with its own config.yaml")
-    for name in ("images", "captions", "seed"):
-        was, now = getattr(before.training, name), getattr(experiment.training, name)
-        if was != now:
-            raise CheckpointError(f"{folder}: began with training.{name}={was}, not {now}; resume it with the former")
 
 
 def gather(experiment: Experiment) -> Materials:
@@ -121,6 +115,7 @@ def gather(experiment: Experiment) -> Materials:
     updates = settings.updates or max(1, round((settings.epochs or 0) * len(plan)))
     course = Course(updates, choose_precision(settings.precision, device), device, settings.seed)
     policy = make_policy(experiment, codec, store.shape).to(device)
+    check_size(policy, store)
     return Materials(
         data=data,
         store=store,
@@ -130,6 +125,7 @@ def gather(experiment: Experiment) -> Materials:
         trainer=make_trainer(experiment.trainer, policy, course),
         plan=plan,
         batches=Captioned(store, rows_for(experiment, store, training), captions, codec),
+        evaluated_rows=rows_for(experiment, store, evaluated),
         course=course,
     )
 
@@ -162,21 +158,34 @@ def _loop(
     clock = _Clock()
     for batch in track(ahead, f"training {experiment.name}", course.updates, progress.update):
         clock.waited()
-        metrics = made.trainer.update(batch.to(course.device))
+        metrics = _update(made, batch.to(course.device), settings)
         progress.update += 1
         clock.updated(batch.words.shape[0] * batch.words.shape[1])
-        if progress.update % settings.log_every == 0 or progress.update == course.updates:
+        done, stopping = progress.update == course.updates, bool(stopped)
+        logging = done or progress.update % settings.log_every == 0
+        evaluating = done or progress.update % evaluate_every == 0
+        if logging or evaluating or stopping:  # weights that hold NaN are never kept
             _stop_if_not_finite(metrics, progress.update)
+        if logging:
             logger.scalars(progress.update, {**metrics, **clock.read()})
-        done = progress.update == course.updates
-        if done or progress.update % evaluate_every == 0:
+        if evaluating:
             if _evaluate(made, experiment, folder, progress, logger):
                 say(f"stopped early: {settings.metric} has not gained for {settings.patience} evaluations")
                 break
             clock = _Clock()
-        if stopped:
+        if stopping:
             _save(made, folder / "checkpoints" / "last", progress)
             raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
+
+
+def _update(made: Materials, batch: Batch, settings: Training) -> dict[str, Tensor]:
+    try:
+        return made.trainer.update(batch)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"training.images={settings.images}, training.captions={settings.captions}: the memory of "
+            f"{made.course.device} is full; use fewer of one of them"
+        ) from error
 
 
 def _evaluate(made: Materials, experiment: Experiment, folder: Path, progress: Progress, logger: Logger) -> bool:
@@ -185,7 +194,7 @@ def _evaluate(made: Materials, experiment: Experiment, folder: Path, progress: P
     result = evaluate(
         made.policy,
         made.store,
-        rows_for(experiment, made.store, split),
+        made.evaluated_rows,
         split,
         made.data.frequencies,
         experiment.decoding,
@@ -223,22 +232,44 @@ def _save(made: Materials, folder: Path, progress: Progress) -> None:
         "random": random_states(),
         "progress": asdict(progress),
     }
-    meta = {"update": progress.update, "best": progress.best, "vocabulary": made.policy.codec.fingerprint}
+    meta = {"update": progress.update, "best": progress.best, **_fingerprints(made)}
     save_checkpoint(folder, made.trainer.networks, state, meta)
 
 
+def _fingerprints(made: Materials) -> dict[str, str]:
+    """Of what a run learns from: the words and the captions, wherever their files lie."""
+    return {"vocabulary": made.policy.codec.fingerprint, "captions": made.data.meta["fingerprints"]["captions"]}
+
+
 def _restore(made: Materials, folder: Path) -> Progress:
-    state, meta = load_state(folder)
-    if meta["vocabulary"] != made.policy.codec.fingerprint:
+    """Puts policy, trainer and plan where the last checkpoint left them."""
+    last = folder / "checkpoints" / "last"
+    state, meta = load_state(last)
+    for name, here in _fingerprints(made).items():
+        if meta.get(name) != here:
+            raise CheckpointError(
+                f"{last}: was trained with {name} {meta.get(name)}, {made.data.path} has {here}; "
+                "use the data set that the run began with"
+            )
+    Sight.load(folder).check(made.store, folder)
+    load_weights(last / WEIGHTS, made.trainer.networks)
+    try:
+        made.trainer.load_state_dict(state["trainer"])
+        made.plan.load_state_dict(state["plan"])
+        restore_random_states(state["random"])
+        progress = Progress(**state["progress"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
         raise CheckpointError(
-            f"{folder}: was trained with vocabulary {meta['vocabulary']}, {made.data.path} has "
-            f"{made.policy.codec.fingerprint}; use the data set that the run began with"
+            f"{last / STATE}: does not fit this trainer ({type(error).__name__}: {said}); resume the run with the "
+            "recipe and the version of rlcap that it began with"
+        ) from error
+    if progress.update > made.course.updates:
+        raise ConfigError(
+            f"{last}: has {progress.update} updates behind it, and the recipe asks for {made.course.updates}; raise "
+            "training.updates (or epochs) to go on"
         )
-    load_weights(folder / WEIGHTS, made.trainer.networks)
-    made.trainer.load_state_dict(state["trainer"])
-    made.plan.load_state_dict(state["plan"])
-    restore_random_states(state["random"])
-    return Progress(**state["progress"])
+    return progress
 
 
 def _describe(made: Materials, experiment: Experiment, folder: Path) -> None:
@@ -254,13 +285,7 @@ def _describe(made: Materials, experiment: Experiment, folder: Path) -> None:
         versions["gpu"] = torch.cuda.get_device_name(made.course.device)
     write_text(folder / "environment.json", json.dumps(versions, indent=2))
     made.data.vocabulary.save(folder / "vocabulary.json")
-    card = made.store.encoder
-    about = {
-        "kind": made.store.kind,
-        "shape": asdict(made.store.shape),
-        "encoder": None if card is None else json.loads(card.to_json()),
-    }
-    write_text(folder / "features.json", json.dumps(about, indent=2))
+    Sight.of(made.store).save(folder)
 
 
 class _Clock:

@@ -6,10 +6,16 @@ is an attribute of this module: the builtin `list` cannot be used here.
 
 import argparse
 import importlib
+import io
 import os
+import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from rlcap import progress
 from rlcap.errors import RlcapError, did_you_mean
@@ -31,13 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. 0: done, 2: something that the user can mend, 130: interrupted."""
     given = sys.argv[1:] if argv is None else argv
     debug = "--debug" in given
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what no encoding can say
     try:
-        try:
-            arguments = _parsed(given)
-        except SystemExit as stop:  # argparse has said all
-            return int(stop.code or 0)
-        progress.QUIET = arguments.quiet
-        status: int = importlib.import_module(f"rlcap.cli.{arguments.command}").run(arguments)
+        with _ended_like_interrupted():
+            status = perform(given)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as stop:
@@ -49,6 +53,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(str(error), 2, debug)
     except OSError as error:
         return _report(_told(error), 2, debug)
+
+
+def perform(given: Sequence[str]) -> int:
+    """The same for a caller that handles the errors."""
+    try:
+        arguments = _parsed(given)
+    except SystemExit as stop:  # argparse has said all
+        return int(stop.code or 0)
+    progress.QUIET = arguments.quiet
+    status: int = importlib.import_module(f"rlcap.cli.{arguments.command}").run(arguments)
+    return status
+
+
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """SIGTERM, by which schedulers end a job, clears away what is half-written, as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("ended by SIGTERM")
+
+    listening = threading.current_thread() is threading.main_thread()  # signals reach no other thread
+    if not listening or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
@@ -65,6 +98,8 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
         name: commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
         for name, meaning in COMMANDS.items()
     }
+    if any(not word or re.fullmatch("--[a-z-]+=", word) for word in given):
+        parser.error("an argument is empty: name something (is a variable of the shell not set?)")
     called = next((word for word in given if not word.startswith("-")), None)
     if called is None:
         parser.parse_args(given)

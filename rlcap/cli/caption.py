@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--n-best {arguments.n_best}: must be at least 1")
     paths: list[Path] = []
     for name in arguments.images:
+        if "://" in name:
+            raise ConfigError(f"{name}: is an address; download the picture and give its path")
         paths += list_images(Path(name)) if Path(name).is_dir() else [Path(name)]
     if arguments.attention and len(paths) != 1:
         raise ConfigError(f"--attention draws one image, and {len(paths)} were given")

@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     _do("evaluate", sighted, "--split", "test")
     _do("evaluate", blind, "--split", "test")
     seeing, guessing = (_cider(folder / "captions" / "test_scores.json") for folder in (sighted, blind))
-    print(f"\nCIDEr-D {seeing:.3f} with eyes, {guessing:.3f} without: {seeing / guessing:.1f} times as much.")
+    times = f": {seeing / guessing:.1f} times as much" if guessing else ""
+    print(f"\nCIDEr-D {seeing:.3f} with eyes, {guessing:.3f} without{times}.")
 
     print("\nCaptions from raw pixels, and where the captioner looks at each word.")
     _do("caption", sighted, pictures)
@@ -57,14 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _do(*words: object) -> None:
     """One command of rlcap, shown and run."""
-    from rlcap.cli import main
+    from rlcap import progress
+    from rlcap.cli import perform
     from rlcap.errors import RlcapError
 
     argv = [str(word) for word in words]
     print("\n$ rlcap", *argv, flush=True)
-    status = main(argv)
-    if status:
-        raise RlcapError(f"the demo stopped: rlcap {argv[0]} ended with status {status}")
+    if perform([*(["--quiet"] if progress.QUIET else []), *argv]):
+        raise RlcapError(f"the demo stopped at rlcap {argv[0]}")
 
 
 def _cider(scores: Path) -> float:

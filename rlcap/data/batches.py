@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rlcap.contracts import Batch, Codec, Features, caption_mask
+from rlcap.contracts import Batch, Codec, Features
+from rlcap.errors import RlcapError
 
 POOL = 20  # batches whose captions are sorted by length together: short with short, long with long
 
@@ -33,7 +34,12 @@ class Captioned:
 def encode_captions(tokens: Sequence[Sequence[Sequence[str]]], codec: Codec, max_words: int) -> list[list[list[int]]]:
     """Words -> ids with the end token. A longer caption is cut, and then has no end token: it did not end there."""
     end = [] if codec.end is None else [codec.end]
-    return [[(codec.encode(words) + end)[:max_words] for words in captions] for captions in tokens]
+
+    def encode(words: Sequence[str]) -> list[int]:
+        ids = codec.encode(words)
+        return ids + end if len(ids) <= max_words else ids[:max_words]
+
+    return [[encode(words) for words in captions] for captions in tokens]
 
 
 def pad(captions: Sequence[Sequence[Sequence[int]]], value: int) -> Tensor:
@@ -89,20 +95,27 @@ class Plan:
         return np.concatenate([random.permutation(available) for _ in range(rounds)])[: self.per_image]
 
 
-class _Reader(Dataset[Batch]):
-    """Turns one entry of the plan into a Batch; runs in the workers."""
+class _Reader(Dataset[Batch | RlcapError]):
+    """Turns one entry of the plan into a Batch; runs in the workers.
+
+    What the user can mend is handed over, not raised: the loader would bury it in a worker's traceback.
+    """
 
     def __init__(self, data: Captioned) -> None:
         self.data = data
 
-    def __getitem__(self, entry: Any) -> Batch:
+    def __getitem__(self, entry: Any) -> Batch | RlcapError:
         images, chosen = entry
+        try:
+            features = self.data.source.read(self.data.rows[images])
+        except RlcapError as error:
+            return error
         captions = [[self.data.captions[image][c] for c in some] for image, some in zip(images, chosen, strict=True)]
         codec = self.data.codec
         words = pad(captions, codec.pad)
         lengths = torch.tensor([[len(caption) for caption in image] for image in captions])
-        mask = (torch.arange(words.shape[-1]) < lengths[..., None]) & caption_mask(words, codec.end)
-        return Batch(torch.as_tensor(images), self.data.source.read(self.data.rows[images]), words, mask)
+        mask = (torch.arange(words.shape[-1]) < lengths[..., None])
+        return Batch(torch.as_tensor(images), features, words, mask)
 
 
 def training_batches(data: Captioned, plan: Plan, workers: int = 0, pin: bool = False) -> Iterator[Batch]:
@@ -119,6 +132,8 @@ def training_batches(data: Captioned, plan: Plan, workers: int = 0, pin: bool = 
             generator=torch.Generator(),
         )
         for batch in loader:
+            if isinstance(batch, RlcapError):
+                raise batch
             plan.advance()
             yield batch
 

@@ -107,6 +107,8 @@ def digest(raw: bytes) -> str:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_dir():
+        if path.exists():
+            raise DataError(f"{path}: is a file; name the folder of a data set")
         raise DataError(f"{path}: there is no such data set folder; make one with `rlcap prepare FILE --out {path}`")
     try:
         meta = json.loads((path / META).read_text(encoding="utf-8"))

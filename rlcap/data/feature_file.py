@@ -3,9 +3,10 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 
@@ -14,6 +15,7 @@ from rlcap.errors import DataError, did_you_mean
 
 FORMAT = 1  # of the file: a higher one was written by a later rlcap
 KINDS = ("grid", "regions", "global", "pixels")
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -99,36 +101,80 @@ def open_hdf5(path: Path) -> h5py.File:
 def read_layout(file: h5py.File, path: Path) -> Layout:
     """The layout of an open file, ours or foreign; what cannot be one is refused."""
     for name in ("features", "names"):
-        if not isinstance(file.get(name), h5py.Dataset):
+        if name in file and not isinstance(file[name], h5py.Dataset):
+            raise DataError(f"{path}: '{name}' is a group, not a data set; import from another form")
+        if name not in file:
             near = did_you_mean(name, file)
             raise DataError(f"{path}: has no data set '{name}'{near}; rename it, or import from another form")
-    if file.attrs.get("rlcap_features", FORMAT) > FORMAT:
+    if _mark(file, path, "rlcap_features", int, FORMAT) > FORMAT:
         raise DataError(f"{path}: was written by a later rlcap; update rlcap")
     features = file["features"]
     if features.dtype.kind not in "fu":
         raise DataError(f"{path}: features of type {features.dtype}; write them as floats or as uint8 with a scale")
     if features.ndim < 2 or not len(features):
         raise DataError(f"{path}: features of shape {features.shape} hold no image; extract or import them anew")
-    for name in ("names", "counts", "boxes"):
-        if name in file and len(file[name]) != len(features):
-            counted = f"{len(features)} features but {len(file[name])} {name}"
-            raise DataError(f"{path}: {counted}; one of the two is incomplete: extract or import them anew")
-    return _layout(file, path)
+    layout = _layout(file, path)
+    for name in BESIDE:
+        if name in file:
+            _check_beside(file[name], name, path, layout, len(features))
+    return layout
+
+
+# What stands beside the features: the shape of one image's part (R: its regions), and the kinds of type.
+BESIDE: dict[str, tuple[tuple[str | int, ...], str]] = {
+    "names": ((), "OSiu"),
+    "counts": ((), "iu"),
+    "boxes": (("R", 4), "f"),
+}
+
+
+def _check_beside(data: Any, name: str, path: Path, layout: Layout, images: int) -> None:
+    (rest, types), remedy = BESIDE[name], "extract or import them anew"
+    wanted = (images, *(layout.item[0] if side == "R" else side for side in rest))
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in types:
+        raise DataError(f"{path}: {name} of type {getattr(data, 'dtype', 'group')}; {remedy}")
+    if data.ndim == len(wanted) and len(data) != images:
+        counted = f"{images} features but {len(data)} {name}"
+        raise DataError(f"{path}: {counted}; one of the two is incomplete: {remedy}")
+    if data.shape != wanted:
+        raise DataError(f"{path}: {name} of shape {data.shape}, not {wanted}; {remedy}")
+
+
+def _mark(owner: Any, path: Path, name: str, kind: Callable[[Any], Kind], default: Kind) -> Kind:
+    """An attribute of the file or of its features."""
+    value = owner.attrs.get(name)
+    try:
+        return default if value is None else kind(value)
+    except (TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: attribute '{name}' is {value!r}, which it cannot be; import it anew") from error
+
+
+def _scale(value: Any) -> float:
+    if not 0 < (scale := float(value)) < math.inf:
+        raise ValueError
+    return scale
+
+
+def _grid(value: Any) -> tuple[int, int]:
+    high, wide = value
+    return int(high), int(wide)
 
 
 def _layout(file: h5py.File, path: Path) -> Layout:
     features = file["features"]
-    marks = dict(features.attrs)
-    kind = marks.get("kind")
-    scale = float(marks["scale"]) if "scale" in marks else None
+    kind: str | None = _mark(features, path, "kind", str, None)
+    scale: float | None = _mark(features, path, "scale", _scale, None)
     varying, boxes = "counts" in file, "boxes" in file
     if kind == "pixels":
-        return Layout(kind, features.shape[1:], None, str(features.dtype), scale)
+        item = features.shape[1:]
+        if features.dtype != "uint8" or len(item) != 3 or item[0] != 3 or item[1] != item[2]:
+            raise DataError(
+                f"{path}: pixels of type {features.dtype} and shape {item}, not uint8 (3, S, S); extract anew"
+            )
+        return Layout(kind, item, None, str(features.dtype), scale)
     seen = layout_of_image(features.shape[1:], str(path))
-    regions, grid = seen.item[0], seen.grid
-    if "grid" in marks:
-        grid = (int(marks["grid"][0]), int(marks["grid"][1]))
-    elif kind is None and seen.kind == "regions" and not varying and not boxes:
+    regions, grid = seen.item[0], _mark(features, path, "grid", _grid, seen.grid)
+    if kind is None and grid is None and seen.kind == "regions" and not varying and not boxes:
         side = math.isqrt(regions)
         grid = (side, side) if side * side == regions else None
     kind = kind or ("grid" if grid else seen.kind)

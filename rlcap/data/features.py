@@ -45,6 +45,7 @@ class FeatureStore:
             self._counts = None
             if self.layout.varying:
                 self._counts = torch.from_numpy(file["counts"][:].astype(np.int64))
+                self._refuse_counts(self._counts)
         self._file: h5py.File | None = None
         self._process = 0
         self._index: dict[str, int] = {}
@@ -121,6 +122,16 @@ class FeatureStore:
                 raise DataError(f"{self.path}: {where} cannot be read ({reason(error)}); {remedy}") from error
             before = int(place)
         return out
+
+    def _refuse_counts(self, counts: Tensor) -> None:
+        most = self.layout.item[0]
+        wrong = (counts < 1) | (counts > most)
+        if wrong.any():
+            bad = int(wrong.int().argmax())
+            raise DataError(
+                f"{self.path}: '{self.names[bad]}' (row {bad}) has {int(counts[bad])} regions, not 1 to {most}; "
+                "extract or import them anew"
+            )
 
     def _refuse_not_finite(self, values: Tensor, rows: np.ndarray) -> None:
         # The sum costs 0.3 ms for 64 images, of the 4 to 30 ms of their reading; testing each value costs 12.

@@ -72,21 +72,21 @@ class Vocabulary:
         write_text(path, json.dumps(state, ensure_ascii=False, indent=0) + "\n")
 
     @staticmethod
-    def load(path: Path) -> "Vocabulary":
+    def load(path: Path, remedy: str = "run `rlcap prepare` again") -> "Vocabulary":
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DataError(f"{path}: there is no such vocabulary; run `rlcap prepare` again") from None
+            raise DataError(f"{path}: there is no such vocabulary; {remedy}") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: the vocabulary cannot be read ({error}); run `rlcap prepare` again") from None
+            raise DataError(f"{path}: the vocabulary cannot be read ({error}); {remedy}") from None
         if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise DataError(f"{path}: is not a vocabulary of this version ('{FORMAT}'); run `rlcap prepare` again")
+            raise DataError(f"{path}: is not a vocabulary of this version ('{FORMAT}'); {remedy}")
         match state:
             case {"words": [*words], "tokeniser": str(tokeniser), "min_count": int(min_count)} if _sound(words):
                 vocabulary = Vocabulary(words[len(SPECIALS) :], min_count=min_count, tokeniser=tokeniser)
                 if vocabulary.fingerprint == state.get("fingerprint"):
                     return vocabulary
-        raise DataError(f"{path}: was changed since it was written (fingerprint); run `rlcap prepare` again")
+        raise DataError(f"{path}: was changed since it was written (fingerprint); {remedy}")
 
 
 def _sound(words: list[object]) -> bool:

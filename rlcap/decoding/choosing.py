@@ -46,4 +46,5 @@ def drawn(log_p: Tensor, uniforms: Tensor) -> Tensor:
     cumulative = log_p.exp().cumsum(-1)
     total = cumulative[:, -1]
     point = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, point[:, None], right=True)[:, 0]
+    # Where the scores hold NaN the search runs off the end: a legal index, so that a loss can report the NaN.
+    return torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp_max(log_p.shape[-1] - 1)

@@ -21,7 +21,7 @@ class Hypothesis:
     """One caption of one image."""
 
     words: tuple[str, ...]
-    log_prob: float  # of the whole caption, nats
+    log_prob: float  # nats: of a beam under the policy, else under the distribution that chose the words
     attention: np.ndarray | None = None  # (T, R), a row a word, on request
 
     @property

@@ -37,9 +37,14 @@ class PlugIn(Resting):
         return as_features(self.module(images))
 
 
-def load_encoder(spec: str, options: Mapping[str, Any] | None = None) -> Encoder:
-    """By a short name or `module:Name`. A plain nn.Module becomes a PlugIn, and takes its options too."""
+def load_encoder(spec: str, options: Mapping[str, Any] | None = None, weights_follow: bool = False) -> Encoder:
+    """By a short name or `module:Name`. A plain nn.Module becomes a PlugIn, and takes its options too.
+
+    `weights_follow`: a state_dict is loaded afterwards, so torchvision's weights need not be at hand.
+    """
     make = find("encoder", spec)
+    if weights_follow and isinstance(make, type) and issubclass(make, TorchvisionEncoder):
+        options = {**(options or {}), "weights_follow": True}
     signature = inspect.signature(make)
     inner, outer = dict(options or {}), {}
     known = set(signature.parameters)
@@ -66,16 +71,10 @@ def load_encoder(spec: str, options: Mapping[str, Any] | None = None) -> Encoder
 
 
 def frozen_encoder(spec: str, options: Mapping[str, Any], weights_follow: bool = False) -> Encoder:
-    """To extract features with: no gradient, and the same each time even if the weights are random.
-
-    `weights_follow`: a state_dict is loaded afterwards, so torchvision's weights need not be at hand.
-    """
-    make = find("encoder", spec)
-    if weights_follow and isinstance(make, type) and issubclass(make, TorchvisionEncoder):
-        options = {**options, "weights": "none"}
+    """To extract features with: no gradient, and the same each time even if the weights are random."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(SEED)
-        return load_encoder(spec, options).eval().requires_grad_(False)
+        return load_encoder(spec, options, weights_follow).eval().requires_grad_(False)
 
 
 def weights_hash(encoder: nn.Module) -> str:

@@ -23,7 +23,7 @@ class TorchvisionEncoder(Resting):
     """An ImageNet network of torchvision up to `layer`: the map there, (B, h·w, channels).
 
     `weights`: "imagenet" (the first version of torchvision's, as in the literature), "none", or the file of
-    the network's state_dict (.pth, .safetensors). Given weights are frozen: they ask for no gradient.
+    the network's state_dict (.pth, .safetensors). They train along unless they are frozen.
     `grid` averages or repeats the map to grid x grid regions; 1 gives one vector an image.
     """
 
@@ -40,6 +40,7 @@ class TorchvisionEncoder(Resting):
         size: int = 224,
         resize: str = "squash",
         grid: int | None = None,
+        weights_follow: bool = False,  # a run's own weights are loaded next: these need not be read
     ) -> None:
         super().__init__()
         from torchvision import models  # takes seconds, and only these encoders need it
@@ -55,11 +56,10 @@ class TorchvisionEncoder(Resting):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.pretrained = weights != "none"
-        if self.pretrained:
+        if self.pretrained and not weights_follow:
             file = _fetch_imagenet(self.network) if weights == "imagenet" else Path(weights)
             _check_weights(state := _read_weights(file), self.body, whole, f"{file} does not fit {self.network}")
             self.body.load_state_dict(state, strict=False)
-            self.requires_grad_(False)
         self.shape = shape_by_trial(self)
 
     def forward(self, images: Tensor) -> Features:
