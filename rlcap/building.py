@@ -15,9 +15,7 @@ from rlcap.models.seeing import Seeing
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def make_policy(
-    experiment: Experiment, codec: Codec, shape: FeatureShape, weights_follow: bool = False
-) -> Policy:
+def make_policy(experiment: Experiment, codec: Codec, shape: FeatureShape, weights_follow: bool = False) -> Policy:
     """The policy over features of this shape, or over pixels through an encoder that is trained along.
 
     `weights_follow`: a checkpoint is loaded next, so an encoder's first weights need not be at hand.

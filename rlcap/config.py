@@ -114,6 +114,8 @@ class Decoding:
             raise ValueError(f"'groups' ({self.groups}) must divide 'beam' ({self.beam})")
         if self.sample and self.beam > 1:
             raise ValueError(f"'sample' goes with 'beam' 1, not {self.beam}")
+        if not self.sample and (self.temperature, self.top_k, self.top_p) != (1.0, 0, 1.0):
+            raise ValueError("'temperature', 'top_k' and 'top_p' bend samples: set 'sample' too")
         if self.min_words > self.length:
             raise ValueError(f"'min_words' ({self.min_words}) is more than 'length' ({self.length})")
 

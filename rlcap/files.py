@@ -38,7 +38,12 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
         try:
             as_umask(part)
-            yield part
+            try:
+                yield part
+            except DataError as error:  # of a file within: told as of the whole, by the name that a person knows
+                if str(part) in str(error) and isinstance(error.__cause__, OSError):
+                    raise error.__cause__ from error
+                raise
             for file in part.rglob("*"):
                 if file.is_file():
                     _flush_to_disk(file)

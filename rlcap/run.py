@@ -1,11 +1,12 @@
 """A trained captioner as a person holds it: load it, caption pictures, evaluate it, hand it over."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -18,13 +19,13 @@ from rlcap.config import Experiment, load_recipe, revised
 from rlcap.contracts import Encoder, Features, Policy
 from rlcap.data.dataset import DataSet
 from rlcap.data.features import FeatureStore
-from rlcap.data.images import fit, read_image
+from rlcap.data.images import fit, read_image, upright
 from rlcap.data.sight import FILE as SIGHT
 from rlcap.data.sight import Sight
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.decoding.decode import Hypothesis, decode
 from rlcap.devices import choose_device
-from rlcap.errors import CheckpointError, ConfigError
+from rlcap.errors import CheckpointError, ConfigError, DataError
 from rlcap.evaluation import Evaluation, evaluate, point
 from rlcap.files import atomic_folder
 from rlcap.metrics.pointing import Pointing
@@ -79,7 +80,7 @@ class Run:
             self.policy,
             features,
             settings,
-            keys=torch.arange(len(pictures), device=self.device),
+            keys=torch.tensor([crc32(square) for square in stacked], device=self.device),
             n_best=n_best,
             seed=self.experiment.training.seed,
             want=["attention"],
@@ -194,25 +195,21 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     return Run(folder, experiment, policy.to(chosen).eval(), sight, chosen)
 
 
-def train(
-    recipe: str | Path,
-    folder: str | Path | None = None,
-    *,
-    resume: bool = False,
-    overrides: Mapping[str, Any] = {},
-) -> Run:
-    """Trains a recipe (a short name or a file) into `folder` and loads what came out.
+def train(recipe: str | Path, folder: str | Path | None = None, *, resume: bool = False, **overrides: Any) -> Run:
+    """Trains a recipe (a short name or a file) into `folder` (runs/NAME) and loads what came out.
 
-    `overrides` are dotted: {"training.epochs": 5}.
+    Overrides name values of the recipe, `__` for the dot: `train("soft_attention", training__epochs=5)`.
     """
-    experiment = load_recipe(recipe, overrides)
+    experiment = load_recipe(recipe, {name.replace("__", "."): value for name, value in overrides.items()})
     target = Path(folder) if folder is not None else Path("runs") / experiment.name
     return load(training.train(experiment, target, resume), device=experiment.training.device)
 
 
 def _as_image(image: Any) -> Image.Image:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
+        image = Image.fromarray(image)
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, np.ndarray):
-        return Image.fromarray(image).convert("RGB")
-    return read_image(Path(image))
+        return upright(image)
+    raise DataError(f"a {type(image).__name__} is no picture: give a path, a PIL image or a uint8 array (h, w, 3)")

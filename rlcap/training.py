@@ -173,9 +173,10 @@ def _loop(
                 say(f"stopped early: {settings.metric} has not gained for {settings.patience} evaluations")
                 break
             clock = _Clock()
-        if stopping:
+        if stopping and not done:
             _save(made, folder / "checkpoints" / "last", progress)
             raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
+        clock.ready()
 
 
 def _update(made: Materials, batch: Batch, settings: Training) -> dict[str, Tensor]:
@@ -300,9 +301,12 @@ class _Clock:
         self.waiting += time.perf_counter() - self.mark
 
     def updated(self, captions: int) -> None:
-        self.mark = time.perf_counter()
         self.captions += captions
         self.updates += 1
+
+    def ready(self) -> None:
+        """What follows is waiting for the next batch; what went before was logging."""
+        self.mark = time.perf_counter()
 
     def read(self) -> dict[str, float]:
         passed = time.perf_counter() - self.begun
@@ -311,7 +315,7 @@ class _Clock:
             "time/captions_per_second": self.captions / passed,
             "time/share_waiting_for_data": self.waiting / passed,
         }
-        self.begun = self.mark
+        self.begun = time.perf_counter()
         self.waiting = 0.0
         self.captions = self.updates = 0
         return read

@@ -48,7 +48,11 @@ EXPERIMENTS = st.builds(
         evaluate_every=st.sampled_from(["1 epoch", "0.5 epochs", "7 updates"]),
     ),
     decoding=st.builds(
-        Decoding, beam=COUNT, length_normalisation=FINITE.map(abs), top_p=st.floats(0, 1, exclude_min=True)
+        Decoding,
+        length=COUNT,
+        length_normalisation=st.floats(0, 10),
+        sample=st.just(True),
+        top_p=st.floats(0, 1, exclude_min=True),
     ),
 )
 

@@ -203,3 +203,11 @@ def test_weights_of_another_model_or_of_none_are_refused(run, tmp_path):
 def test_help_needs_no_torch():
     code = "import sys, rlcap; assert rlcap.__version__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_train_from_python(scenes, tmp_path):
+    overrides = {key.replace(".", "__"): value for key, value in {**SMALL, "training.updates": 1}.items()}
+    run = rlcap.train("scenes", tmp_path / "run", data__path=str(scenes), **overrides)
+    assert run.experiment.training.updates == 1
+    with pytest.raises(DataError, match="is no picture"):
+        run.caption(3.0)

@@ -2,8 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-SCENES = 3000
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rlcap.data.records import Record
+
+SCENES = 4000
 PICTURES = 12  # unseen scenes that are written as PNG files, to be captioned from raw pixels
 
 
@@ -13,7 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import os
     import shutil
+    import sys
     import time
 
     from rlcap.data.dataset import DataSet
@@ -27,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             shutil.rmtree(old)
 
     print("\nMade-up scenes: coloured shapes, and five captions of each as people might put it.")
-    _do("prepare", "scenes", "--out", scenes, "--count", SCENES, "--seed", 1)
+    _do("prepare", "scenes", "--out", scenes, "--count", SCENES, "--seed", 1, "--difficulty", 1)
     unseen = DataSet.load(scenes).split("test").records[:PICTURES]
     files = write_images(pictures, unseen, PICTURES)
 
@@ -46,12 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
     print("\nCaptions from raw pixels, and where the captioner looks at each word.")
     _do("caption", sighted, pictures)
     _do("caption", sighted, files[0], "--n-best", 3, "--attention", out / "attention.png")
+    _lay_out(sighted, unseen, files, out / "captions.png")
 
+    python = f'"{shown}"' if " " in (shown := os.path.relpath(sys.executable)) else shown
     print(
         f"\nDone in {time.perf_counter() - began:.0f} s. Where to look:\n"
-        f"  {out / 'attention.png'}: the attention, word by word\n"
-        f"  tensorboard --logdir {out}: the curves of both\n"
-        f"  rlcap caption {sighted} PICTURE.png: your own 64x64 drawing"
+        f"  {out / 'attention.png'}: where the captioner looked, word by word\n"
+        f"  {out / 'captions.png'}: pictures that it had never seen, and what it said of them\n"
+        f"  {python} -m tensorboard.main --logdir {out}: the curves of both\n"
+        f"  {python} -m rlcap caption {sighted} PICTURE.png: a 64x64 drawing of your own"
     )
     return 0
 
@@ -66,6 +77,25 @@ def _do(*words: object) -> None:
     print("\n$ rlcap", *argv, flush=True)
     if perform([*(["--quiet"] if progress.QUIET else []), *argv]):
         raise RlcapError(f"the demo stopped at rlcap {argv[0]}")
+
+
+def _lay_out(run: Path, records: "Sequence[Record]", files: "Sequence[Path]", target: Path) -> None:
+    """A sheet of pictures with the run's captions, their scores, and what people say."""
+    import json
+
+    from PIL import Image
+
+    from rlcap.pictures import contact_sheet, save_picture
+
+    said = json.loads((run / "captions" / "test.json").read_text(encoding="utf-8"))
+    scores = json.loads((run / "captions" / "test_scores.json").read_text(encoding="utf-8"))
+    sheet = contact_sheet(
+        [Image.open(file) for file in files],
+        [result["caption"] for result in said[: len(files)]],
+        [record.captions for record in records],
+        scores["per_image"]["cider_d"][: len(files)],
+    )
+    save_picture(sheet, target)
 
 
 def _cider(scores: Path) -> float:

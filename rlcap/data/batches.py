@@ -114,7 +114,7 @@ class _Reader(Dataset[Batch | RlcapError]):
         codec = self.data.codec
         words = pad(captions, codec.pad)
         lengths = torch.tensor([[len(caption) for caption in image] for image in captions])
-        mask = (torch.arange(words.shape[-1]) < lengths[..., None])
+        mask = torch.arange(words.shape[-1]) < lengths[..., None]
         return Batch(torch.as_tensor(images), features, words, mask)
 
 

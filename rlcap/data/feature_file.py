@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import h5py
+import numpy as np
 
 from rlcap.contracts import FeatureShape
 from rlcap.errors import DataError, did_you_mean
@@ -146,7 +147,8 @@ def _mark(owner: Any, path: Path, name: str, kind: Callable[[Any], Kind], defaul
     try:
         return default if value is None else kind(value)
     except (TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: attribute '{name}' is {value!r}, which it cannot be; import it anew") from error
+        shown = np.asarray(value).tolist()
+        raise DataError(f"{path}: attribute '{name}' cannot be {shown!r}; extract or import it anew") from error
 
 
 def _scale(value: Any) -> float:
@@ -168,9 +170,8 @@ def _layout(file: h5py.File, path: Path) -> Layout:
     if kind == "pixels":
         item = features.shape[1:]
         if features.dtype != "uint8" or len(item) != 3 or item[0] != 3 or item[1] != item[2]:
-            raise DataError(
-                f"{path}: pixels of type {features.dtype} and shape {item}, not uint8 (3, S, S); extract anew"
-            )
+            found = f"{features.dtype} of shape {item}"
+            raise DataError(f"{path}: holds pixels as {found}, not as uint8 (3, S, S); extract them anew")
         return Layout(kind, item, None, str(features.dtype), scale)
     seen = layout_of_image(features.shape[1:], str(path))
     regions, grid = seen.item[0], _mark(features, path, "grid", _grid, seen.grid)

@@ -43,7 +43,7 @@ def read_image(path: str | Path) -> Image.Image:
             if opened.width * opened.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             opened.load()
-            return _to_rgb(ImageOps.exif_transpose(opened))
+            return upright(opened)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: has more than {MAX_PIXELS:,} pixels; scale it down first") from error
     except UnidentifiedImageError as error:
@@ -52,6 +52,11 @@ def read_image(path: str | Path) -> Image.Image:
     except Exception as error:  # on broken files decoders raise anything, IndexError and SyntaxError included
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be decoded ({reason}); replace it, or save it anew") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An opened picture as people see it."""
+    return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -46,11 +46,12 @@ def decode(
     images = keys.shape[0]
     constraints = Constraints(settings.min_words, settings.no_repeat_ngram)
     if settings.beam > 1 or (n_best > 1 and not settings.sample):
+        beams_asked = max(settings.beam, n_best)
         beams = beam_search(
             policy,
             memory,
             images=images,
-            beams=max(settings.beam, n_best),
+            beams=beams_asked + -beams_asked % settings.groups,
             length=settings.length,
             constraints=constraints,
             length_normalisation=settings.length_normalisation,
