@@ -1,5 +1,6 @@
 """Writes that are whole or not there: a temporary neighbour, then one rename."""
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -47,13 +48,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
             for file in part.rglob("*"):
                 if file.is_file():
                     _flush_to_disk(file)
-            if target.exists():
-                old = target.with_name(f".{target.name}.{os.getpid()}.old")
-                target.rename(old)
-                part.rename(target)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                part.rename(target)
+            _put_in_place(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -102,6 +97,27 @@ def _named(target: Path) -> Iterator[None]:
         raise DataError(
             f"{target}: cannot be written ({reason}) and was left as it was; make room or name another place"
         ) from error
+
+
+def _put_in_place(part: Path, target: Path) -> None:
+    """`part` becomes `target`. What stood there before becomes `part` where the system can swap two names."""
+    if not target.exists():
+        part.rename(target)
+    elif not _swapped(part, target):
+        old = target.with_name(f".{target.name}.{os.getpid()}.old")
+        target.rename(old)
+        part.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _swapped(one: Path, other: Path) -> bool:
+    """In one step, so that a process killed at any time leaves both: Linux's renameat2, where there is one."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what no encoding can say
     try:
-        with _ended_like_interrupted():
+        with _interruptible():
             status = perform(given)
         sys.stdout.flush()
         return status
@@ -67,21 +67,26 @@ def perform(given: Sequence[str]) -> int:
 
 
 @contextmanager
-def _ended_like_interrupted() -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """SIGTERM, by which schedulers end a job, clears away what is half-written, as Ctrl-C does."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt("ended by SIGTERM")
+        importing = (getattr(sys.modules.get(name), "__spec__", None) for name in ("torch", "torchvision"))
+        if any(getattr(spec, "_initializing", False) for spec in importing):  # would abort: ask again later
+            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+            return
+        raise KeyboardInterrupt("ended by SIGTERM" if number == signal.SIGTERM else "")
 
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     listening = threading.current_thread() is threading.main_thread()  # signals reach no other thread
-    if not listening or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
+    ours = {number: was for number, was in usual.items() if listening and signal.getsignal(number) is was}
+    for number in ours:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, was in ours.items():
+            signal.signal(number, was)
 
 
 def _parsed(given: Sequence[str]) -> argparse.Namespace:

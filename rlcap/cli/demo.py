@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             shutil.rmtree(old)
 
     print("\nMade-up scenes: coloured shapes, and five captions of each as people might put it.")
-    _do("prepare", "scenes", "--out", scenes, "--count", SCENES, "--seed", 1, "--difficulty", 1)
+    _do("prepare", "scenes", "--out", scenes, "--count", SCENES, "--seed", 1)
     unseen = DataSet.load(scenes).split("test").records[:PICTURES]
     files = write_images(pictures, unseen, PICTURES)
 

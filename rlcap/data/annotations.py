@@ -17,7 +17,13 @@ from rlcap.errors import DataError
 Kind = TypeVar("Kind")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SURROGATE = re.compile("[\ud800-\udfff]")
-UNPACK = {b"PK": "a zip archive: unpack it first", b"\x1f\x8b": "a gzip archive: unpack it first"}
+NO_TEXT = {
+    b"PK": "a zip archive: unpack it first",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"\x89P": "a picture: name the annotations",
+    b"\xff\xd8": "a picture: name the annotations",
+    b"\x89H": "an HDF5 file: name the annotations",
+}
 TYPE_NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
 
 
@@ -86,7 +92,7 @@ def read_text(path: Path) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        remedy = UNPACK.get(raw[:2], "save the file as UTF-8")
+        remedy = NO_TEXT.get(raw[:2], "save the file as UTF-8")
         raise DataError(f"{path}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8 text; {remedy}") from None
     if not text.strip():
         raise DataError(f"{path}: is empty; fetch or export it again")

@@ -61,6 +61,8 @@ class FeatureWriter:
         return self._log.records.keys() if self._log else frozenset()
 
     def __enter__(self) -> Self:
+        if self.path.is_dir():
+            raise DataError(f"{self.path}: is a folder; name the file to write, such as {self.path / 'features.h5'}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._log = Part(self.part)
@@ -92,7 +94,7 @@ class FeatureWriter:
             numbers = [layout.item[0]] * len(names) if counts is None else [int(count) for count in counts]
             log.append(names, blobs, numbers)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._unwritable(error, log) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -107,7 +109,7 @@ class FeatureWriter:
                 self._assemble(log, self._layout)
                 log.delete()
         except OSError as failure:
-            raise self._unwritable(failure) from failure
+            raise self._unwritable(failure, log) from failure
         finally:
             log.close()
 
@@ -229,11 +231,10 @@ class FeatureWriter:
         if self.card is not None:
             file.attrs["encoder"] = self.card.to_json()
 
-    def _unwritable(self, error: OSError) -> DataError:
-        return DataError(
-            f"{self.path}: cannot be written ({error.strerror or reason(error)}); what is done lies in "
-            f"{self.part.name}: make room and run the same command again to go on from there"
-        )
+    def _unwritable(self, error: OSError, log: Part) -> DataError:
+        kept = f"what is done lies in {self.part.name}: make room and run the same command again to go on from there"
+        remedy = kept if log.records else "make room, or choose another place"
+        return DataError(f"{self.path}: cannot be written ({error.strerror or reason(error)}); {remedy}")
 
 
 def _storable(name: str) -> bool:
