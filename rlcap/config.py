@@ -39,7 +39,6 @@ Positive = Annotated[int, Ge(1)]
 NotNegative = Annotated[int, Ge(0)]
 Weight = Annotated[float, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
-Exponent = Annotated[float, Ge(0), Le(10)]
 Share = Annotated[float, Gt(0), Le(1)]
 Rate = Annotated[float, Ge(0), Lt(1)]  # of dropout, of smoothing
 Interval = Annotated[str, BeforeValidator(_interval)]
@@ -99,7 +98,7 @@ class Decoding:
 
     beam: Positive = 1  # 1: greedy
     length: Positive = 20  # words at most, the end token among them
-    length_normalisation: Exponent = 0.0  # exponent of the length that divides a beam's score
+    length_normalisation: Annotated[float, Ge(0), Le(10)] = 0.0  # exponent of the length that divides a beam's score
     min_words: NotNegative = 0
     no_repeat_ngram: NotNegative = 0  # 0: n-grams may repeat
     groups: Positive = 1  # of diverse beams

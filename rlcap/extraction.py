@@ -16,6 +16,7 @@ import torch
 from rlcap.components import check_arguments
 from rlcap.data.features import EncoderCard, FeatureWriter, Layout
 from rlcap.data.images import check_resize, fit, list_images, read_image
+from rlcap.devices import choose_device
 from rlcap.errors import ConfigError, DataError
 from rlcap.models.encoders import card_of, frozen_encoder
 from rlcap.models.torchvision_encoders import TorchvisionEncoder
@@ -151,7 +152,7 @@ def _pixels(*, size: int = 64, resize: str = "squash") -> _Eye:
 
 
 def _encoder(spec: str, options: Mapping[str, Any], device: str) -> _Eye:
-    where = _device(device)
+    where = choose_device(device)
     encoder = frozen_encoder(spec, options)
     card, layout = card_of(spec, options, encoder), Layout.of(encoder.shape)
     encoder.to(where)
@@ -169,12 +170,3 @@ def _encoder(spec: str, options: Mapping[str, Any], device: str) -> _Eye:
         return features.values.float().cpu().numpy(), counts, boxes
 
     return _Eye(card, layout, see)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # an AssertionError where torch was built without CUDA
-        raise ConfigError(f"device={name}: torch cannot use it here ({str(error).splitlines()[0]}); try cpu") from error
-    return device
