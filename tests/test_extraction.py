@@ -171,7 +171,7 @@ def test_regions_of_varying_number(tmp_path: Path) -> None:
         ({"batch": 0}, "batch=0"),
         ({"workers": -1}, "workers=-1"),
         ({"device": "cuda:77"}, "device=cuda:77: torch cannot use it here"),
-        ({"device": "gpu"}, "device=gpu: torch cannot use it here"),
+        ({"device": "gpu"}, "device=gpu: should be auto, cpu, cuda"),
         ({"encoder": "pixel"}, "'pixel'"),
         ({"encoder": "pixels", "options": {"sise": 3}}, "did you mean 'size'"),
         ({"encoder": "pixels", "options": {"size": 0}}, "size=0"),
