@@ -33,7 +33,7 @@ test-slow: $(VENV)/.ready
 lint: $(VENV)/.ready
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	rm -rf build/lib build/wheel build/unpacked
+	rm -rf build/lib build/wheel build/unpacked && mkdir -p build
 	$(RUN) build --wheel --no-isolation --outdir build/wheel . > build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	$(RUN) zipfile -e build/wheel/*.whl build/unpacked
 	cd build/unpacked && MYPYPATH=. "$(abspath $(VENV))/bin/python" -m mypy --config-file ../../pyproject.toml -p rlcap
