@@ -12,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from rlcap.errors import ComponentError
+
 Memory = Any  # a tree of tensors, images first: what a policy keeps of the images
 State = Any  # a tree of fixed-shape tensors, rows first: where each caption stands
 
@@ -192,7 +194,9 @@ class Policy(nn.Module, ABC):
     ) -> Scores:
         """Captions under this policy, word by word. Parallel policies override this plain loop."""
         if self.coins:
-            raise NotImplementedError(f"{type(self).__name__} makes choices: its score must replay them")
+            raise ComponentError(
+                f"{type(self).__name__}: makes choices (coins={self.coins}), so it must override score"
+            )
         images, n, length = words.shape
         state = self.start(memory, n, length)
         said = torch.full_like(words[..., 0].reshape(-1), self.codec.start)

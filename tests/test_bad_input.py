@@ -289,12 +289,16 @@ def test_not_a_number_among_the_features(place, refused, workers):
     whole = Path("features.h5").read_bytes()
     for split in ("train", "val"):
         name = DataSet.load("scenes").split(split).images[1]
-        with h5py.File("features.h5", "r+") as file:
+        # A new file takes the old one's place: HDF5 would not write to one that a failed command still holds open.
+        Path("damaged.h5").write_bytes(whole)
+        with h5py.File("damaged.h5", "r+") as file:
             row = list(file["names"].asstr()).index(name)
             file["features"][row, 2, 3] = np.nan
+        Path("damaged.h5").replace("features.h5")
         line = refused(*(train if split == "train" else ("evaluate", "frozen")))
         assert f"features.h5: the features of '{name}' (row {row}) hold NaN or infinity" in line
-        Path("features.h5").write_bytes(whole)
+    Path("whole.h5").write_bytes(whole)
+    Path("whole.h5").replace("features.h5")
     shutil.rmtree("new/checkpoints", ignore_errors=True)
     assert main(["--quiet", *train]) == 0, "what failed before its first checkpoint simply starts again"
 

@@ -14,9 +14,9 @@ SPREAD = 0.05  # keeps the noise of a plain picture from being blown up
 class SmallCNN(Encoder):
     """For the made-up scenes, trained along with the captioner: (size/8)² regions.
 
-    Coordinate channels (Liu et al. 2018, arXiv:1807.03247) tell it where things are, for "left of". Each
-    image is centred by its own mean and spread, and batch norm follows each convolution: with group norm, or
-    without the centring, it learns colours at once but shapes several times more slowly.
+    Coordinate channels (Liu et al. 2018, arXiv:1807.03247) tell it where things are, for "left of". Each image is
+    centred by its own mean and spread, and batch norm follows each convolution: both make shapes, which take far
+    longer to learn than colours, come sooner.
     """
 
     stride = 8
