@@ -1,4 +1,4 @@
-"""What a plug-in must be. One page: read it before you write a policy, an encoder or a trainer of your own.
+"""What a plug-in must be. One page: read it before you write a policy, encoder, reward or trainer of your own.
 
 Shapes: B images, N captions an image (samples or beams), T words, R regions, D feature width, H hidden,
 V vocabulary. A *row* is one caption: row b·N + n is caption n of image b.
@@ -266,6 +266,51 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """What rewards judge: N captions of each image."""
+
+    words: Tensor  # (B, N, T) ids; what stands behind a caption's length does not count
+    lengths: Tensor  # (B, N): words that count, the end token among them
+    images: Tensor  # (B,) rows of the split whose references the reward was made with
+    drawn: int  # the first so many of the N were drawn from the policy; others (a greedy one) ride behind them
+    features: Features | None = None
+
+
+class Reward(ABC):
+    """Judges whole captions. A concrete class is made as `Class(references, **settings_of_the_recipe)`.
+
+    `references` is a rlcap.data.references.References. Only drawn captions teach a reward anything (a running
+    mean) or make up a set (diversity); those that ride along are judged, no more. A plain function over texts is
+    a reward too: see rlcap.rewards.functions.
+    """
+
+    @abstractmethod
+    def __call__(self, candidates: Candidates) -> Tensor:
+        """(B, N) scores, or (B, N, T) where the credit belongs to single words; on the candidates' device."""
+
+    def state_dict(self) -> dict[str, Any]:  # what it has learned: tensors and plain values only
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the weighted rewards of a recipe say together."""
+
+    total: Tensor  # (B, N)
+    parts: Mapping[str, tuple[Tensor, Tensor]]  # of each reward, by its label: raw and weighted, (B, N)
+    by_word: Tensor | None = None  # (B, N, T): the share of `total` that belongs to single words
+
+
+class Judge(Protocol):
+    """All rewards of a recipe as one: what a trainer is given."""
+
+    def __call__(self, candidates: Candidates) -> Judgement: ...
+
+
+@dataclass(frozen=True)
 class Course:
     """What a trainer must know of the run that it is part of."""
 
@@ -273,6 +318,7 @@ class Course:
     precision: torch.dtype = torch.float32  # of the forward pass on an accelerator
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 1
+    judge: Judge | None = None  # the recipe's rewards; None: it has none
 
     def autocast(self) -> torch.autocast:
         """For the forward pass; weights, losses and the optimiser stay in float32."""
