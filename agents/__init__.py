@@ -5,4 +5,5 @@ if __name__ != "rlcap.agents":
 
 TRAINERS = {
     "cross_entropy": "rlcap.agents.cross_entropy:CrossEntropy",
+    "scst": "rlcap.agents.scst:SCST",
 }

@@ -10,9 +10,19 @@ from rlcap.data.dataset import Split
 from rlcap.data.features import FeatureStore
 from rlcap.errors import ConfigError
 from rlcap.models.encoders import load_encoder
+from rlcap.models.scorer import Scorer
+from rlcap.models.scorers import make_scorer
 from rlcap.models.seeing import Seeing
+from rlcap.models.seeing_scorer import SeeingTowers
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def make_model(experiment: Experiment, codec: Codec, shape: FeatureShape) -> Policy | Scorer:
+    """What the experiment trains."""
+    if experiment.scorer is not None:
+        return make_scorer(experiment.scorer, experiment.encoder, codec, shape)
+    return make_policy(experiment, codec, shape)
 
 
 def make_policy(experiment: Experiment, codec: Codec, shape: FeatureShape, weights_follow: bool = False) -> Policy:
@@ -20,6 +30,8 @@ def make_policy(experiment: Experiment, codec: Codec, shape: FeatureShape, weigh
 
     `weights_follow`: a checkpoint is loaded next, so an encoder's first weights need not be at hand.
     """
+    if experiment.policy is None:
+        raise ConfigError(f"{experiment.name}: trains a scorer, which writes no captions; name the run of a policy")
     encoder = None
     if experiment.encoder is not None:
         encoder = load_encoder(experiment.encoder.name, experiment.encoder.settings, weights_follow)
@@ -42,11 +54,11 @@ def check_features(experiment: Experiment, store: FeatureStore) -> None:
         )
 
 
-def check_size(policy: Policy, store: FeatureStore) -> None:
+def check_size(model: Policy | Scorer, store: FeatureStore) -> None:
     """Pictures of another size than the encoder names would teach it what it never sees in `caption`."""
-    if not isinstance(policy, Seeing) or store.kind != "pixels":
+    if not isinstance(model, Seeing | SeeingTowers) or store.kind != "pixels":
         return
-    here, there = store.layout.item[-1], policy.encoder.size
+    here, there = store.layout.item[-1], model.encoder.size
     if here != there:
         raise ConfigError(
             f"{store.path} holds pictures of {here}x{here} pixels, the encoder sees {there}x{there}; "
@@ -63,8 +75,8 @@ def rows_for(experiment: Experiment, store: FeatureStore, split: Split) -> np.nd
     return rows
 
 
-def make_trainer(section: Component, policy: Policy, course: Course) -> Trainer:
-    trainer: Trainer = find("trainer", section.name)(policy, course, **section.settings)
+def make_trainer(section: Component, model: Policy | Scorer, course: Course) -> Trainer:
+    trainer: Trainer = find("trainer", section.name)(model, course, **section.settings)
     return trainer
 
 

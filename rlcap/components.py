@@ -27,7 +27,9 @@ from rlcap.errors import ComponentError, ConfigError, RlcapError, did_you_mean
 
 TABLES = {
     "policy": "rlcap.models:POLICIES",
+    "scorer": "rlcap.models:SCORERS",
     "encoder": "rlcap.models:ENCODERS",
+    "reward": "rlcap.rewards:REWARDS",
     "trainer": "rlcap.agents:TRAINERS",
 }
 

@@ -1,23 +1,13 @@
-"""Recipes: YAML -> typed experiment, with everything that is wrong said at once, each with its line.
+"""What an experiment is: the sections of a recipe as dataclasses, and the types of their values."""
 
-YAML is read by the core rules of its version 1.2: 4e-4 is a number, `no` is a word, 010 is ten; a key stands
-once, and nothing is an alias. Lists become tuples and sections dataclasses; nothing else is converted.
-"""
-
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
-from rlcap.components import STRICT, Problem, as_plain, checked, find, resolved_arguments
-from rlcap.errors import ComponentError, ConfigError, did_you_mean
+from rlcap.components import STRICT
 
 INTERVAL = re.compile(r"(\d+|\d*\.\d+) (update|epoch)s?")
 
@@ -45,6 +35,9 @@ Interval = Annotated[str, BeforeValidator(_interval)]
 Device = Annotated[str, AfterValidator(_device)]
 
 
+COMPONENTS = ("encoder", "policy", "scorer", "trainer")  # sections of a recipe, each named as its kind
+
+
 @dataclass(frozen=True)
 class Component:
     """A plug-in and the arguments of its constructor, checked: `find(kind, name)(…, **settings)` makes it.
@@ -54,6 +47,32 @@ class Component:
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One reward among the recipe's `rewards`. In YAML all of it stands side by side, under a label.
+
+    The label names its curves, and the reward too unless `name` does; `cider_d: 0.5` is short for a weight alone.
+    Of what the reward says, the running mean and deviation are taken out if `normalise` asks, then it is clipped,
+    then weighed. All are added up, but for one that multiplies another (`times`). With weight 0 a reward is computed
+    and logged, and earns nothing.
+    """
+
+    name: str
+    weight: float | tuple[tuple[NotNegative, float], ...] = 1.0  # or points (update, weight), joined by lines
+    normalise: bool = False
+    clip: tuple[float, float] | None = None  # lowest, highest
+    times: str | None = None  # the label of a reward that this one multiplies, instead of being added
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.clip is not None and self.clip[0] >= self.clip[1]:
+            raise ValueError(f"'clip' should be [lowest, highest], not {list(self.clip)}")
+        if isinstance(self.weight, tuple):
+            updates = [update for update, _ in self.weight]
+            if not updates or updates != sorted(set(updates)):
+                raise ValueError("'weight' as points needs (update, weight) pairs, the updates growing")
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,7 @@ class Training:
     workers: NotNegative = 0  # processes that load batches
     log_every: Positive = 10  # updates
     threads: Positive | None = None  # of torch on the CPU; None: torch decides
+    start: str | None = None  # a run whose best weights are the first ones here, as RL needs them
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
@@ -126,225 +146,13 @@ class Experiment:
     name: str
     data: Data = field(default_factory=Data)
     encoder: Component | None = None  # trained along, fed with pixels; None: the features are frozen
-    policy: Component
+    policy: Component | None = None  # writes captions
+    scorer: Component | None = None  # judges them: trained instead of a policy, to be a reward later
     trainer: Component
+    rewards: dict[str, Term] = field(default_factory=dict)  # by label
     training: Training
     decoding: Decoding = field(default_factory=Decoding)
 
-
-Section = TypeVar("Section", Decoding, Experiment)
-COMPONENTS = ("encoder", "policy", "trainer")  # sections of the recipe, each named as its kind
-
-
-def load_recipe(spec: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Experiment:
-    """A recipe's file, or a shipped recipe's name, with `section.key=value` overrides, checked as a whole."""
-    path = _recipe_path(spec)
-    draft = _Draft(path)
-    if isinstance(overrides, Mapping):
-        plain = {name: as_plain(value) for name, value in overrides.items()}
-        overrides = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in plain.items()]
-    for text in overrides:
-        draft.override(text)
-    return draft.experiment()
-
-
-def revised(section: Section, **changes: Any) -> Section:
-    """A section with other values (`revised(experiment.decoding, beam=3)`), checked as a recipe is."""
-    made, problems = checked(type(section), {**as_plain(section), **changes})
-    if made is None:
-        raise ConfigError("\n".join(str(problem) for problem in problems))
-    return made
-
-
-def recipes() -> dict[str, str]:
-    """The shipped recipes, each with the first line of its preamble."""
-    lines = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in _shipped().items()}
-    return {name: line.lstrip("# ").rstrip() for name, line in lines.items()}
-
-
-def to_yaml(experiment: Experiment) -> str:
-    """The recipe with all defaults filled in; `load_recipe` makes an equal experiment of it."""
-    sections = as_plain(experiment)
-    for kind in COMPONENTS:
-        if sections[kind] is not None:
-            sections[kind] = {"name": sections[kind]["name"], **sections[kind]["settings"]}
-    return yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
-
-
-def _shipped() -> dict[str, Path]:
-    entries = sorted(files("rlcap.experiments").iterdir(), key=lambda entry: entry.name)
-    return {e.name.removesuffix(".yaml"): Path(str(e)) for e in entries if e.name.endswith(".yaml")}
-
-
-def _recipe_path(spec: str | Path) -> Path:
-    shipped = _shipped()
-    if isinstance(spec, str) and spec in shipped:
-        return shipped[spec]
-    path = Path(spec)
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; give a .yaml file, or the name of a shipped recipe")
-    if not path.exists():
-        near = did_you_mean(str(spec), [*shipped, *map(str, path.parent.glob("*.yaml"))])
-        raise ConfigError(f"{spec}: there is no such recipe{near}")
-    return path
-
-
-class _Loader(yaml.SafeLoader):
-    """Knows the words of YAML 1.2 only."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that this loader or one for YAML 1.1 would take for something else."""
-
-
-def _written(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """Line breaks and their like survive in double quotes alone."""
-    return dumper.represent_scalar(TAG + "str", text, style=None if text.isprintable() else '"')
-
-
-TAG = "tag:yaml.org,2002:"
-_Dumper.add_representer(str, _written)
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-):
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(TAG + _tag, re.compile(rf"(?:{_pattern})\Z"), _first)
-
-SCALARS: dict[str, Callable[[str], Any]] = {
-    TAG + "null": lambda text: None,
-    TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    TAG + "int": int,
-    TAG + "float": lambda text: float(re.sub(r"\.(?=[a-z])", "", text.lower())),
-    TAG + "str": str,
-}
-Place = tuple[str | int, ...]  # the keys that lead to a value
-
-
-class _Draft:
-    """A recipe on its way: plain values, where each of them came from, and all that is wrong with them."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.origins: dict[Place, str] = {(): str(path)}  # in the order in which problems are told
-        self.problems: list[tuple[int, str]] = []
-        self.nodes: set[yaml.Node] = set()
-        self.components: dict[str, Any] = {}
-        try:
-            node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
-            values = {} if node is None else self._value(node, (), self._line)
-        except (OSError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from error
-        except yaml.YAMLError as error:
-            raise ConfigError(_fault(str(path), error)) from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: is no recipe: it needs sections, such as 'training: {{epochs: 5}}'")
-        self.values: dict[str, Any] = values
-
-    def complain(self, place: Place, text: str) -> None:
-        known = next(place[:n] for n in range(len(place), -1, -1) if place[:n] in self.origins)
-        label = f"{'.'.join(map(str, place))}: " if place else ""
-        self.problems.append((list(self.origins).index(known), f"{self.origins[known]}: {label}{text}"))
-
-    def _line(self, node: yaml.Node) -> str:
-        return f"{self.path}:{node.start_mark.line + 1}"
-
-    def _value(self, node: yaml.Node, place: Place, origin: Callable[[yaml.Node], str]) -> Any:
-        """The plain value of a YAML node; on the way, the origin of every key and item is noted."""
-        if node in self.nodes:  # a few aliases can stand for billions of values, or for themselves
-            self.complain(place, "is an alias (*name): a recipe has none")
-            return None
-        self.nodes.add(node)
-        if isinstance(node, yaml.SequenceNode):
-            for index, item in enumerate(node.value):
-                self.origins[(*place, index)] = origin(item)
-            return [self._value(item, (*place, index), origin) for index, item in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            values: dict[str, Any] = {}
-            for key, value in node.value:
-                here = (*place, str(key.value))
-                if not isinstance(key, yaml.ScalarNode):
-                    self.complain(place, f"a key is a word, not a list or a section (see {origin(key)})")
-                elif key.value in values:
-                    self.complain(here, f"stands twice, again at {origin(key)}")
-                else:
-                    self.origins[here] = origin(key)
-                    values[key.value] = self._value(value, here, origin)
-            return values
-        try:
-            return SCALARS[node.tag](node.value)
-        except (KeyError, ValueError):
-            kind = node.tag.replace(TAG, "!!")
-            self.complain(place, f"{kind} {node.value[:40]!r} cannot stand in a recipe")
-            return None
-
-    def override(self, text: str) -> None:
-        """`section.key=value`, the value in YAML."""
-        name, equals, value = text.partition("=")
-        origin, place = f"override '{text}'", tuple(name.split("."))
-        try:
-            if not equals or not all(place):
-                raise yaml.YAMLError("write it as section.key=value, such as training.seed=3")
-            node = yaml.compose(value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            self.problems.append((len(self.origins), _fault(origin, error)))
-            return
-        self.origins = {key: was for key, was in self.origins.items() if key[: len(place)] != place}
-        for depth in range(1, len(place) + 1):  # told after what the file says
-            self.origins.setdefault(place[:depth], origin)
-        self._put(place, None if node is None else self._value(node, place, lambda at: origin))
-
-    def _put(self, place: tuple[str, ...], value: Any) -> None:
-        section = self.values
-        for depth, key in enumerate(place[:-1]):
-            inner = section.get(key)
-            if depth == 0 and key in COMPONENTS and isinstance(inner, str):  # the short form
-                inner = {"name": inner}
-            section[key] = inner = {} if inner is None else inner
-            if not isinstance(inner, dict):
-                self.complain(place, f"cannot be set: '{'.'.join(place[: depth + 1])}' is no section")
-                return
-            section = inner
-        section[place[-1]] = value
-
-    def experiment(self) -> Experiment:
-        values = dict(self.values)
-        for kind in COMPONENTS:
-            if values.get(kind) is not None:
-                values[kind] = self._component(kind, values[kind])
-        experiment, problems = checked(Experiment, values)
-        for problem in problems:
-            self.complain(problem.path, problem.text)
-        if experiment is None or self.problems:
-            told = dict.fromkeys(text for _, text in sorted(self.problems, key=lambda problem: problem[0]))
-            raise ConfigError("\n".join(told))
-        return replace(experiment, **self.components)
-
-    def _component(self, kind: str, value: Any) -> dict[str, str]:
-        """Checks a component's settings, and leaves its name for the experiment's own check."""
-        settings = dict(value) if isinstance(value, dict) else {"name": value}
-        name = settings.pop("name", None)
-        if not isinstance(name, str):
-            self.complain((kind,), "needs a name: 'name: NAME', from `rlcap list` or your own module:Name")
-            return {"name": ""}
-        try:
-            factory = find(kind, name, beside=self.path.resolve().parent)
-            resolved, problems = resolved_arguments(factory, settings)
-        except ComponentError as error:
-            resolved, problems = {}, [Problem(("name",), str(error))]
-        for problem in problems:
-            self.complain((kind, *problem.path), problem.text)
-        self.components[kind] = Component(name, resolved)
-        return {"name": name}
-
-
-def _fault(source: str, error: yaml.YAMLError) -> str:
-    """PyYAML's report of several lines as one."""
-    mark = getattr(error, "problem_mark", None)
-    line = f":{mark.line + 1}" if mark is not None and not source.startswith("override") else ""
-    said = f"is not YAML: {error.problem}" if isinstance(error, yaml.MarkedYAMLError) else str(error)
-    return f"{source}{line}: {' '.join(said.split())}"
+    def __post_init__(self) -> None:
+        if self.policy is not None and self.scorer is not None:
+            raise ValueError("give 'policy' or 'scorer', not both")

@@ -292,7 +292,8 @@ class Reward(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        pass
+        if state:
+            raise ComponentError(f"{type(self).__name__}: learns nothing, and is to load {', '.join(state)}")
 
 
 @dataclass(frozen=True)
@@ -302,6 +303,14 @@ class Judgement:
     total: Tensor  # (B, N)
     parts: Mapping[str, tuple[Tensor, Tensor]]  # of each reward, by its label: raw and weighted, (B, N)
     by_word: Tensor | None = None  # (B, N, T): the share of `total` that belongs to single words
+
+    def curves(self, drawn: int) -> dict[str, Tensor]:
+        """Means over the drawn captions, named as TensorBoard shows them."""
+        curves = {"reward/total": self.total[:, :drawn].mean()}
+        for label, (raw, weighted) in self.parts.items():
+            curves[f"reward/{label}/raw"] = raw[:, :drawn].mean()
+            curves[f"reward/{label}/weighted"] = weighted[:, :drawn].mean()
+        return curves
 
 
 class Judge(Protocol):

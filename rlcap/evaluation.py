@@ -43,6 +43,10 @@ class Evaluation:
         width = max(len(name) for name in EVALUATED.values())
         return "\n".join(f"{EVALUATED[key]:<{width}}  {100 * self.corpus[key]:7.2f}" for key in EVALUATED)
 
+    def line(self) -> str:
+        """The figures that tell most, x100."""
+        return ", ".join(f"{EVALUATED[key]} {100 * self.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d"))
+
     def save(self, folder: Path, name: str) -> None:
         """`name.json`: the coco results format; `name_scores.json`: the metrics, corpus and per image."""
         results = [

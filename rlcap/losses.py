@@ -1,5 +1,8 @@
 """Losses as pure functions of tensors. Each returns a scalar whose mean does not depend on padding."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +28,39 @@ def doubly_stochastic(attention: Tensor, mask: Tensor) -> Tensor:
     """
     looked = at_least_float32(attention).masked_fill(~mask[..., None], 0).sum(-2)
     return (1 - looked).square().sum(-1).mean()
+
+
+def info_nce(logits: Tensor) -> Tensor:
+    """Symmetric InfoNCE (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748; CLIP, arXiv:2103.00020), nats.
+
+    logits (B, B, N): of image b with caption n of image c. A caption looks for its image among the B. An image looks
+    for each of its captions among those of the other images: its own are never negatives of one another.
+    """
+    logits = at_least_float32(logits)
+    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    right = logits.diagonal().T  # (B, N)
+    to_image = logits.logsumexp(0) - right
+    others = logits.masked_fill(own[..., None], torch.finfo(logits.dtype).min).flatten(1).logsumexp(1)  # (B,)
+    to_caption = F.softplus(others[:, None] - right)
+    return (to_image.mean() + to_caption.mean()) / 2
+
+
+def policy_gradient(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+    """REINFORCE (Williams 1992): -advantage · log p, the mean over the words that count.
+
+    log_prob and mask (B, N, T); advantage (B, N), or (B, N, T) where each word has its own.
+    """
+    if advantage.dim() == 2:
+        advantage = advantage[..., None]
+    return -masked_mean(advantage.detach() * log_prob, mask)
+
+
+def word_log_prob(logits: Tensor, words: Tensor, banned: Sequence[int], temperature: float = 1.0) -> Tensor:
+    """(B, N, T): log p(word) under the distribution that captions are drawn from: tempered, without banned ids."""
+    scores = at_least_float32(logits)
+    if banned:
+        scores = scores.index_fill(-1, torch.tensor(banned, device=scores.device), -torch.inf)
+    return (scores / temperature).log_softmax(-1).gather(-1, words[..., None])[..., 0]
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from PIL import Image
 
 from rlcap import training
 from rlcap.building import check_size, make_policy, rows_for
-from rlcap.checkpoint import WEIGHTS, load_weights, save_weights
-from rlcap.config import Experiment, load_recipe, revised
+from rlcap.config import Experiment
 from rlcap.contracts import Encoder, Features, Policy
 from rlcap.data.dataset import DataSet
 from rlcap.data.features import FeatureStore
@@ -28,10 +27,13 @@ from rlcap.devices import choose_device
 from rlcap.errors import CheckpointError, ConfigError, DataError
 from rlcap.evaluation import Evaluation, evaluate, point
 from rlcap.files import atomic_folder
+from rlcap.materials import features_path
 from rlcap.metrics.pointing import Pointing
 from rlcap.models.encoders import frozen_encoder, weights_hash
 from rlcap.models.ensemble import Ensemble
 from rlcap.models.seeing import Seeing
+from rlcap.recipe import load_recipe, revised
+from rlcap.weights import WEIGHTS, find_weights, load_weights, save_weights
 
 ENCODER = "encoder.safetensors"
 
@@ -130,7 +132,7 @@ class Run:
         experiment = replace(self.experiment, data=where)
         prepared = DataSet.load(where.path)
         chosen = prepared.split(where.evaluate if split is None else split)
-        store = FeatureStore(training.features_path(experiment, prepared))
+        store = FeatureStore(features_path(experiment, prepared))
         for run in (self, *with_others):
             run.check(prepared, store)
         rows = rows_for(experiment, store, chosen)
@@ -174,9 +176,8 @@ class Run:
 def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Run:
     """A run's folder or an exported one -> Run. `checkpoint`: "best" or "last"."""
     folder = Path(path)
-    if not (folder / "config.yaml").exists():
-        raise CheckpointError(f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made")
-    experiment = load_recipe(folder / "config.yaml")
+    weights = find_weights(folder, checkpoint)
+    experiment = load_recipe(folder / "config.yaml", unused=("trainer", "rewards"))
     sight = Sight.load(folder)
     vocabulary = Vocabulary.load(folder / "vocabulary.json", remedy="copy the whole folder of the run")
     chosen = choose_device(device)
@@ -186,11 +187,6 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
             f"{folder / 'config.yaml'}: encoder.size is {policy.encoder.size}, the run was trained on pictures of "
             f"{sight.encoder.size}; set it back"
         )
-    weights = folder / WEIGHTS
-    if not weights.exists():
-        weights = folder / "checkpoints" / checkpoint / WEIGHTS
-    if not weights.exists():
-        raise CheckpointError(f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first")
     load_weights(weights, {"policy": policy}, vocabulary.fingerprint)
     return Run(folder, experiment, policy.to(chosen).eval(), sight, chosen)
 

@@ -14,34 +14,29 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rlcap.building import check_features, check_size, choose_precision, make_policy, make_trainer, rows_for
 from rlcap.checkpoint import (
     STATE,
-    WEIGHTS,
     check_same_recipe,
     load_state,
-    load_weights,
     random_states,
     restore_random_states,
     save_checkpoint,
-    seed_everything,
 )
-from rlcap.config import Experiment, Training, load_recipe, to_yaml
-from rlcap.contracts import Batch, Course, Policy, Trainer
-from rlcap.data.batches import Captioned, Plan, encode_captions, training_batches
-from rlcap.data.dataset import DataSet, Split
-from rlcap.data.features import FeatureStore
+from rlcap.config import Experiment
+from rlcap.contracts import Batch
+from rlcap.data.batches import training_batches
 from rlcap.data.sight import Sight
-from rlcap.devices import choose_device
-from rlcap.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from rlcap.evaluation import EVALUATED, evaluate
+from rlcap.errors import CheckpointError, ConfigError, DataError, RlcapError
+from rlcap.evaluation import Evaluation
 from rlcap.files import only_writer, write_text
 from rlcap.loggers import Logger
+from rlcap.materials import Materials, gather
 from rlcap.progress import say, track
+from rlcap.recipe import load_recipe, to_yaml
+from rlcap.weights import WEIGHTS, load_weights
 
 PACKAGES = ("rlcap", "torch", "torchvision", "numpy", "h5py", "tensorboard", "gymnasium")
 
@@ -54,22 +49,6 @@ class Progress:
     best: float | None = None
     best_update: int = 0
     without_gain: int = 0  # evaluations since the best
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What the loop works with, made once from the config."""
-
-    data: DataSet
-    store: FeatureStore
-    training: Split
-    evaluated: Split
-    policy: Policy
-    trainer: Trainer
-    plan: Plan
-    batches: Captioned
-    evaluated_rows: np.ndarray  # of the features
-    course: Course
 
 
 def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
@@ -88,77 +67,34 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
             progress = _restore(made, folder)
             say(f"resumed at update {progress.update}")
         else:
-            _describe(made, experiment, folder)
+            _describe(made, folder)
+        made.check_rewards()
         with Logger(folder, after=progress.update) as logger, _stop_at_signal() as stopped:
-            _loop(made, experiment, folder, progress, logger, stopped)
+            _loop(made, folder, progress, logger, stopped)
     return folder
-
-
-def gather(experiment: Experiment) -> Materials:
-    """Reads the data, checks that its parts belong together, and builds policy and trainer."""
-    data = DataSet.load(experiment.data.path)
-    store = FeatureStore(features_path(experiment, data))
-    check_features(experiment, store)
-    settings = experiment.training
-    if settings.metric not in EVALUATED:
-        raise ConfigError(
-            f"training.metric={settings.metric}: no such metric{did_you_mean(settings.metric, EVALUATED)}"
-        )
-    seed_everything(settings.seed)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    device = choose_device(settings.device)
-    training, evaluated = data.split(experiment.data.train), data.split(experiment.data.evaluate)
-    codec = data.vocabulary
-    captions = encode_captions(training.tokens, codec, experiment.data.max_words)
-    plan = Plan(captions, settings.images, settings.captions, settings.seed)
-    updates = settings.updates or max(1, round((settings.epochs or 0) * len(plan)))
-    course = Course(updates, choose_precision(settings.precision, device), device, settings.seed)
-    policy = make_policy(experiment, codec, store.shape).to(device)
-    check_size(policy, store)
-    return Materials(
-        data=data,
-        store=store,
-        training=training,
-        evaluated=evaluated,
-        policy=policy,
-        trainer=make_trainer(experiment.trainer, policy, course),
-        plan=plan,
-        batches=Captioned(store, rows_for(experiment, store, training), captions, codec),
-        evaluated_rows=rows_for(experiment, store, evaluated),
-        course=course,
-    )
-
-
-def features_path(experiment: Experiment, data: DataSet) -> Path:
-    """data.features, or the one .h5 file in the data set's folder."""
-    if experiment.data.features is not None:
-        return Path(experiment.data.features)
-    found = sorted(data.path.glob("*.h5"))
-    if len(found) != 1:
-        raise ConfigError(
-            f"{data.path}: holds {len(found)} feature files; name one with data.features=FILE.h5 "
-            "(rlcap features extract or import makes them)"
-        )
-    return found[0]
 
 
 def _loop(
     made: Materials,
-    experiment: Experiment,
     folder: Path,
     progress: Progress,
     logger: Logger,
     stopped: list[str],
 ) -> None:
-    settings, course = experiment.training, made.course
+    settings, course = made.experiment.training, made.course
     evaluate_every = settings.evaluation_interval(len(made.plan))
     batches = training_batches(made.batches, made.plan, settings.workers, pin=course.device.type == "cuda")
     ahead = itertools.islice(batches, course.updates - progress.update)
     clock = _Clock()
-    for batch in track(ahead, f"training {experiment.name}", course.updates, progress.update):
+    here = made.plan.state_dict()
+    for batch in track(ahead, f"training {made.experiment.name}", course.updates, progress.update):
         clock.waited()
-        metrics = _update(made, batch.to(course.device), settings)
+        try:
+            metrics = _update(made, batch.to(course.device))
+        except RlcapError:  # of a reward, say: what was learned so far is kept, and this batch is still to come
+            made.plan.load_state_dict(here)
+            _save(made, folder / "checkpoints" / "last", progress)
+            raise
         progress.update += 1
         clock.updated(batch.words.shape[0] * batch.words.shape[1])
         done, stopping = progress.update == course.updates, bool(stopped)
@@ -169,17 +105,19 @@ def _loop(
         if logging:
             logger.scalars(progress.update, {**metrics, **clock.read()})
         if evaluating:
-            if _evaluate(made, experiment, folder, progress, logger):
+            if _evaluate(made, folder, progress, logger):
                 say(f"stopped early: {settings.metric} has not gained for {settings.patience} evaluations")
                 break
             clock = _Clock()
         if stopping and not done:
             _save(made, folder / "checkpoints" / "last", progress)
             raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
+        here = made.plan.state_dict()
         clock.ready()
 
 
-def _update(made: Materials, batch: Batch, settings: Training) -> dict[str, Tensor]:
+def _update(made: Materials, batch: Batch) -> dict[str, Tensor]:
+    settings = made.experiment.training
     try:
         return made.trainer.update(batch)
     except torch.OutOfMemoryError as error:
@@ -189,31 +127,22 @@ def _update(made: Materials, batch: Batch, settings: Training) -> dict[str, Tens
         ) from error
 
 
-def _evaluate(made: Materials, experiment: Experiment, folder: Path, progress: Progress, logger: Logger) -> bool:
+def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger) -> bool:
     """Scores the evaluated split, keeps the best checkpoint; True when it is time to stop."""
-    settings, split = experiment.training, made.evaluated
-    result = evaluate(
-        made.policy,
-        made.store,
-        made.evaluated_rows,
-        split,
-        made.data.frequencies,
-        experiment.decoding,
-        made.course.device,
-        settings.seed,
-    )
+    settings = made.experiment.training
+    result = made.evaluate()
     value = result.corpus[settings.metric]
-    logger.scalars(progress.update, {f"eval/{split.name}/{key}": score for key, score in result.corpus.items()})
-    logger.text(progress.update, f"captions/{split.name}", "  \n".join(result.captions[:10]))
-    result.save(folder / "captions", f"{split.name}_{progress.update:07d}")
+    logger.scalars(progress.update, {f"eval/{result.split}/{key}": score for key, score in result.corpus.items()})
+    if isinstance(result, Evaluation):
+        logger.text(progress.update, f"captions/{result.split}", "  \n".join(result.captions[:10]))
+    result.save(folder / "captions", f"{result.split}_{progress.update:07d}")
     gained = progress.best is None or value > progress.best
     progress.without_gain = 0 if gained else progress.without_gain + 1
     if gained:
         progress.best, progress.best_update = value, progress.update
         _save(made, folder / "checkpoints" / "best", progress)
     _save(made, folder / "checkpoints" / "last", progress)
-    shown = ", ".join(f"{EVALUATED[key]} {100 * result.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d"))
-    say(f"update {progress.update}: {split.name} {shown}{' (best so far)' if gained else ''}")
+    say(f"update {progress.update}: {result.split} {result.line()}{' (best so far)' if gained else ''}")
     return settings.patience is not None and progress.without_gain >= settings.patience
 
 
@@ -229,6 +158,7 @@ def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:
 def _save(made: Materials, folder: Path, progress: Progress) -> None:
     state = {
         "trainer": made.trainer.state_dict(),
+        "rewards": None if made.judge is None else made.judge.state_dict(),
         "plan": made.plan.state_dict(),
         "random": random_states(),
         "progress": asdict(progress),
@@ -239,7 +169,7 @@ def _save(made: Materials, folder: Path, progress: Progress) -> None:
 
 def _fingerprints(made: Materials) -> dict[str, str]:
     """Of what a run learns from: the words and the captions, wherever their files lie."""
-    return {"vocabulary": made.policy.codec.fingerprint, "captions": made.data.meta["fingerprints"]["captions"]}
+    return {"vocabulary": made.vocabulary.fingerprint, "captions": made.data.meta["fingerprints"]["captions"]}
 
 
 def _restore(made: Materials, folder: Path) -> Progress:
@@ -256,6 +186,8 @@ def _restore(made: Materials, folder: Path) -> Progress:
     load_weights(last / WEIGHTS, made.trainer.networks)
     try:
         made.trainer.load_state_dict(state["trainer"])
+        if made.judge is not None:
+            made.judge.load_state_dict(state["rewards"])
         made.plan.load_state_dict(state["plan"])
         restore_random_states(state["random"])
         progress = Progress(**state["progress"])
@@ -273,9 +205,9 @@ def _restore(made: Materials, folder: Path) -> Progress:
     return progress
 
 
-def _describe(made: Materials, experiment: Experiment, folder: Path) -> None:
+def _describe(made: Materials, folder: Path) -> None:
     """What a reader of the run's folder needs: config, versions, vocabulary, what made the features."""
-    write_text(folder / "config.yaml", to_yaml(experiment))
+    write_text(folder / "config.yaml", to_yaml(made.experiment))
     versions: dict[str, Any] = {package: version(package) for package in PACKAGES}
     versions |= {
         "python": platform.python_version(),
@@ -285,7 +217,7 @@ def _describe(made: Materials, experiment: Experiment, folder: Path) -> None:
     if made.course.device.type == "cuda":
         versions["gpu"] = torch.cuda.get_device_name(made.course.device)
     write_text(folder / "environment.json", json.dumps(versions, indent=2))
-    made.data.vocabulary.save(folder / "vocabulary.json")
+    made.vocabulary.save(folder / "vocabulary.json")
     Sight.of(made.store).save(folder)
 
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rlcap.checkpoint import load_state, load_weights, save_checkpoint
+from rlcap.checkpoint import load_state, save_checkpoint
 from rlcap.cli import main
 from rlcap.data.dataset import DataSet
 from rlcap.data.features import EncoderCard, FeatureWriter
@@ -30,6 +30,7 @@ from rlcap.data.vocabulary import Vocabulary
 from rlcap.errors import DataError
 from rlcap.files import atomic_folder, only_writer
 from rlcap.loggers import Logger
+from rlcap.weights import load_weights
 
 TINY = (
     *("policy.hidden=24", "policy.embedding=16", "policy.attention=16", "trainer.optimiser.warmup=0"),

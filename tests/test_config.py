@@ -15,12 +15,9 @@ from rlcap.config import (
     Decoding,
     Experiment,
     Training,
-    load_recipe,
-    recipes,
-    revised,
-    to_yaml,
 )
 from rlcap.errors import ConfigError
+from rlcap.recipe import load_recipe, recipes, revised, to_yaml
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -150,7 +147,7 @@ def test_what_is_missing_is_named_where_it_belongs(recipe):
         "recipe.yaml:4: policy: needs a name: 'name: NAME', from `rlcap list` or your own module:Name",
     ]
     assert problems(recipe("")) == [
-        f"recipe.yaml: {section}: is missing" for section in ("name", "policy", "trainer", "training")
+        f"recipe.yaml: {section}: is missing" for section in ("policy", "name", "trainer", "training")
     ]
 
 
@@ -184,7 +181,7 @@ def test_what_is_wrong_with_a_whole_section_is_told_at_its_line(recipe, override
         ("decoding={beam: 4, groups: 3}", "decoding: 'groups' (3) must divide 'beam' (4)"),
         ("decoding={beam: 4, sample: true}", "decoding: 'sample' goes with 'beam' 1, not 4"),
         ("decoding.min_words=21", "decoding: 'min_words' (21) is more than 'length' (20)"),
-        ("policy=null", "policy: should be a section of keys and values, not null"),
+        ("policy=null", "policy: is missing"),
         ("policy=config_plugin:Polcy", "has no 'Polcy' (did you mean 'Policy'?)"),
         (
             "policy=sof_attention",

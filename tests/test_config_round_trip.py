@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlcap.config import Component, Data, Decoding, Experiment, Training, load_recipe, to_yaml
+from rlcap.config import Component, Data, Decoding, Experiment, Training
 from rlcap.errors import ConfigError
+from rlcap.recipe import load_recipe, to_yaml
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -81,7 +81,7 @@ def test_the_command_is_the_command_line_of_the_package(wheel):
 
 def test_the_unpacked_wheel_works_without_the_repository(wheel):
     code = (
-        "import rlcap, rlcap.agents, rlcap.envs, rlcap.rewards, rlcap.config as c; print(rlcap.__file__, *c.recipes())"
+        "import rlcap, rlcap.agents, rlcap.envs, rlcap.rewards, rlcap.recipe as c; print(rlcap.__file__, *c.recipes())"
     )
     environment = {**os.environ, "PYTHONPATH": str(wheel)}
     done = subprocess.run(

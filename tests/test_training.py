@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 import rlcap
 from rlcap.cli import main
-from rlcap.config import load_recipe
 from rlcap.errors import CheckpointError, ConfigError, DataError
+from rlcap.recipe import load_recipe
 from rlcap.training import train
 
 SMALL = {

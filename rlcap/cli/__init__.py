@@ -27,6 +27,8 @@ COMMANDS = {
     "features": "extract, import or check image features",
     "train": "train a recipe",
     "evaluate": "caption a split and score the captions",
+    "score": "score any tool's captions against references, without a model",
+    "correlate": "how well metrics agree with human judgements",
     "caption": "caption images",
     "export": "put a run into one folder that works anywhere",
     "list": "policies, encoders, trainers, recipes: what there is by name",

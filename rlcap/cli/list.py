@@ -11,8 +11,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from rlcap.components import TABLES, names
-    from rlcap.config import recipes
     from rlcap.errors import ConfigError, did_you_mean
+    from rlcap.recipe import recipes
 
     listings = {_plural(kind): names(kind) for kind in TABLES} | {"recipes": recipes()}
     kind = arguments.kind

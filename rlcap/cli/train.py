@@ -13,8 +13,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from rlcap.config import load_recipe
     from rlcap.progress import say
+    from rlcap.recipe import load_recipe
     from rlcap.training import train
 
     experiment = load_recipe(arguments.recipe, arguments.overrides)

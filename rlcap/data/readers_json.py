@@ -105,12 +105,17 @@ def _coco(images: list[dict[str, Any]], annotations: list[Any], path: Path) -> A
         if number not in rows:
             raise DataError(f"{place}: no entry of 'images' has the image_id {shown(number)}; the file is incomplete")
         captions[rows[number]].append(check_caption(item(entry, "caption", str, place), place))
-    records = []
+    records, nameless = [], 0
     for (number, i), place in zip(rows.items(), places, strict=True):
-        name = check_name(item(images[i], "file_name", str, place), f"{place}, 'file_name'")
+        if "file_name" in images[i]:
+            name = check_name(item(images[i], "file_name", str, place), f"{place}, 'file_name'")
+        else:
+            name = check_name(str(number), f"{place}, 'id'")
+            nameless += 1
         records.append(Record(name, None, _some(captions[i], name, place), image_id=number))
     check_unique(records, places)
-    return Annotations("COCO captions JSON", tuple(records))
+    notes = (f"images without a 'file_name', known by their ids: {nameless}",) if nameless else ()
+    return Annotations("COCO captions JSON", tuple(records), notes)
 
 
 def read_json_lines(text: str, path: Path) -> Annotations:

@@ -40,11 +40,12 @@ def likeliest(scores: Tensor) -> Tensor:
 def drawn(log_p: Tensor, uniforms: Tensor) -> Tensor:
     """(rows, V) log-probabilities, (rows,) uniforms in (0, 1) -> (rows,) words. A word of probability 0 never comes.
 
-    The first word whose cumulative probability exceeds the uniform. Sums are scaled by their total, which rounding
-    leaves beside 1.
+    The first word whose cumulative probability exceeds the uniform; a row whose uniform is NaN takes the likeliest.
+    Sums are scaled by their total, which rounding leaves beside 1.
     """
     cumulative = log_p.exp().cumsum(-1)
     total = cumulative[:, -1]
     point = torch.minimum(uniforms.to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
     # Where the scores hold NaN the search runs off the end: a legal index, so that a loss can report the NaN.
-    return torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp_max(log_p.shape[-1] - 1)
+    words = torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp_max(log_p.shape[-1] - 1)
+    return torch.where(uniforms.isnan(), likeliest(log_p), words)

@@ -1,7 +1,8 @@
 """The arithmetic of BLEU, ROUGE-L and CIDEr over lists of words: rewards and evaluation both use it.
 
 These plain forms are the reference that faster ones are held against. They agree with coco-caption
-(pycocoevalcap), corpus and per image. Its "CIDEr" is CIDEr-D here.
+(pycocoevalcap), corpus and per image. Its "CIDEr" is CIDEr-D here. METEOR and SPICE are Java programs, started
+by the first caption that they are to judge.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ NAMES = {
     "cider_d": "CIDEr-D",
     "cider": "CIDEr",
 }
+JAVA_NAMES = {"meteor": "METEOR", "spice": "SPICE"}  # evaluated on request only
 _SINGLE: dict[str, Callable[[Sequence[Words], Sequence[Sequence[Words]]], Result]] = {
     "rouge_l": rouge_l,
     "cider_d": cider_d,
@@ -34,13 +36,22 @@ def evaluate_captions(
     references: Sequence[Sequence[Words]],
     metrics: Sequence[str] = ("bleu", "rouge_l", "cider_d"),
 ) -> dict[str, Result]:
-    """By the keys of NAMES. CIDEr uses the document frequencies of these references, as published."""
+    """By the keys of NAMES and JAVA_NAMES. CIDEr uses the document frequencies of these references, as published."""
     results: dict[str, Result] = {}
     for metric in metrics:
         if metric == "bleu":
             results |= {f"bleu_{n}": result for n, result in enumerate(bleu(captions, references), start=1)}
         elif metric in _SINGLE:
             results[metric] = _SINGLE[metric](captions, references)
+        elif metric == "meteor":
+            from rlcap.metrics.meteor import meteor
+
+            results[metric] = meteor(captions, references)
+        elif metric == "spice":
+            from rlcap.metrics.spice import spice
+
+            results[metric] = spice(captions, references)
         else:
-            raise ConfigError(f"there is no metric '{metric}'{did_you_mean(metric, ['bleu', *_SINGLE])}")
+            known = ["bleu", *_SINGLE, *JAVA_NAMES]
+            raise ConfigError(f"there is no metric '{metric}'{did_you_mean(metric, known)}")
     return results

@@ -16,6 +16,14 @@ def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     return Result(float(scores.mean()), scores)
 
 
+def rouge_l_single(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> Result:
+    """With precision and recall of one reference, the one that gives the best F-measure."""
+    check_pairs(captions, references)
+    pairs = zip(captions, references, strict=True)
+    scores = np.array([max(_rouge_l(caption, [reference]) for reference in image) for caption, image in pairs])
+    return Result(float(scores.mean()), scores)
+
+
 def _rouge_l(caption: Words, references: Sequence[Words]) -> float:
     """Best precision and best recall, perhaps of two different references: coco-caption's convention."""
     caption = caption or [""]  # there, an empty caption is one empty word

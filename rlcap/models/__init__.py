@@ -4,6 +4,10 @@ POLICIES = {
     "soft_attention": "rlcap.models.soft_attention:SoftAttention",
 }
 
+SCORERS = {
+    "contrastive": "rlcap.models.contrastive:Contrastive",
+}
+
 ENCODERS = {
     "small_cnn": "rlcap.models.small_cnn:SmallCNN",
     "resnet18": "rlcap.models.torchvision_encoders:ResNet18",
