@@ -28,7 +28,7 @@ from rlcap.config import AboveZero, NotNegative, Term
 from rlcap.contracts import Candidates, Features, Reward
 from rlcap.data.references import References
 from rlcap.errors import ComponentError, ConfigError, did_you_mean
-from rlcap.rewards.calling import Function, Inputs, CallError, call, shown
+from rlcap.rewards.calling import CallError, Function, Inputs, call, shown
 from rlcap.rewards.pool import Pool
 
 INPUTS = ("captions", "references", "raw_references", "images", "features", "ended")

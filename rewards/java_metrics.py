@@ -11,8 +11,9 @@ from torch import Tensor, tensor
 from rlcap.config import AboveZero
 from rlcap.contracts import Candidates, Reward
 from rlcap.data.references import References
-from rlcap.metrics import meteor, spice
+from rlcap.metrics.meteor import METEOR, meteor_scores
 from rlcap.metrics.ngrams import Words
+from rlcap.metrics.spice import SPICE, spice_scores
 
 Judge = Callable[[Sequence[Words], Sequence[Sequence[Words]], float], list[float]]
 
@@ -20,25 +21,25 @@ Judge = Callable[[Sequence[Words], Sequence[Sequence[Words]], float], list[float
 class Meteor(Reward):
     """Between 0 and 1. `timeout`: seconds that Java may be silent."""
 
-    def __init__(self, references: References, *, timeout: AboveZero = meteor.TIMEOUT) -> None:
-        meteor.METEOR.preflight()
+    def __init__(self, references: References, *, timeout: AboveZero = 120.0) -> None:
+        METEOR.preflight()
         self.references = references
         self.timeout = timeout
 
     def __call__(self, candidates: Candidates) -> Tensor:
-        return _judged(candidates, self.references, meteor.meteor_scores, self.timeout)
+        return _judged(candidates, self.references, meteor_scores, self.timeout)
 
 
 class Spice(Reward):
     """Between 0 and 1. `timeout`: seconds that Java may be silent."""
 
-    def __init__(self, references: References, *, timeout: AboveZero = spice.TIMEOUT) -> None:
-        spice.SPICE.preflight()
+    def __init__(self, references: References, *, timeout: AboveZero = 300.0) -> None:
+        SPICE.preflight()
         self.references = references
         self.timeout = timeout
 
     def __call__(self, candidates: Candidates) -> Tensor:
-        return _judged(candidates, self.references, spice.spice_scores, self.timeout)
+        return _judged(candidates, self.references, spice_scores, self.timeout)
 
 
 def _judged(candidates: Candidates, references: References, judge: Judge, timeout: float) -> Tensor:

@@ -34,7 +34,7 @@ class ScorerReward(Reward):
         behind = torch.arange(words.shape[-1], device=words.device) >= candidates.lengths[..., None]
         self.scorer.eval()
         scores = self.scorer(candidates.features, words.masked_fill(behind, self.references.vocabulary.pad))
-        if not isinstance(scores, Tensor) or scores.shape != words.shape[:2]:
+        if not isinstance(scores, Tensor) or scores.shape not in (words.shape[:2], words.shape):
             what = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
             raise ComponentError(f"{name}: its scores must be {tuple(words.shape[:2])}, a number a caption, not {what}")
         return scores.to(self.references.dtype)
@@ -60,7 +60,5 @@ class Learned(ScorerReward):
             pixels, width = features.pixels is not None, features.values.shape[-1]
             if pixels != (sight.kind == "pixels") or width != sight.shape.width:
                 here = "pictures" if pixels else f"features of width {width}"
-                raise ConfigError(
-                    f"{self.run}: its scorer looks at {sight}, not at {here}; give both the same"
-                )
+                raise ConfigError(f"{self.run}: its scorer looks at {sight}, not at {here}; give both the same")
         return super().__call__(candidates)

@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from rlcap.errors import ComponentError
-from rlcap.rewards.calling import Function, Inputs, CallError, call
+from rlcap.rewards.calling import CallError, Function, Inputs, call
 
 BOOT = """import json, sys
 sys.path[:] = json.loads(sys.argv[2])

@@ -33,6 +33,11 @@ TABLES = {
     "trainer": "rlcap.agents:TRAINERS",
 }
 
+# Of kinds that may be written in several forms: what turns any of them into `factory(…, **settings)`.
+FACTORIES = {"reward": "rlcap.rewards.functions:reward_factory"}
+GIVEN = "given:"
+_GIVEN: dict[str, Callable[..., Any]] = {}  # objects that stand in no module, by the names made up for them
+
 # As `__pydantic_config__` of a dataclass it also holds for the plain dataclasses inside.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
@@ -47,7 +52,30 @@ def names(kind: str) -> dict[str, str]:
 
 def find(kind: str, name: str, beside: Path | None = None) -> Any:
     """What `name` stands for; a user's own module may lie in the folder `beside` or in the current one."""
+    found = _GIVEN[name] if name in _GIVEN else _found(kind, name, beside)
+    if kind not in FACTORIES:
+        return found
+    module, _, factory = FACTORIES[kind].partition(":")
+    return getattr(importlib.import_module(module), factory)(found, name)
+
+
+def name_of(component: Callable[..., Any], label: str) -> str:
+    """A name by which `find` finds an object given in Python: of its module if it stands there, else made up.
+
+    A made-up name holds in this process alone: who resumes the run gives the object again.
+    """
+    module, name = getattr(component, "__module__", None), getattr(component, "__name__", "")
+    if module not in (None, "__main__") and getattr(sys.modules.get(module), name, None) is component:
+        return f"{module}:{name}"
+    made_up = f"{GIVEN}{label}"
+    _GIVEN[made_up] = component
+    return made_up
+
+
+def _found(kind: str, name: str, beside: Path | None) -> Any:
     target = name
+    if name.startswith(GIVEN):
+        raise ComponentError(f"{kind} '{name}': was an object given in Python; give it again, or put it into a module")
     if ":" not in name:
         table = names(kind)
         if name not in table:

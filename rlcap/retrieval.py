@@ -14,6 +14,7 @@ from torch import Tensor
 from rlcap.contracts import Features
 from rlcap.data.batches import FeatureSource, encode_captions, feature_batches, pad
 from rlcap.data.dataset import Split
+from rlcap.errors import ComponentError
 from rlcap.files import write_text
 from rlcap.models.scorer import Scorer, Towers
 from rlcap.progress import track
@@ -123,7 +124,7 @@ def _own_scores(
         most = max(map(len, some))
         words = pad([[*own, *[own[0]] * (most - len(own))] for own in some], scorer.codec.pad).to(device)
         real = torch.arange(most, device=device) < torch.tensor([[len(own)] for own in some], device=device)
-        yield scorer(features, words)[real].double()
+        yield _finite(scorer(features, words)[real].double(), scorer)
 
 
 def _all_scores(
@@ -143,7 +144,13 @@ def _all_scores(
             scores = scorer.embed_images(features) @ embedded.T
         else:
             scores = torch.cat([scorer(features, part.expand(features.images, -1, -1)) for part in words], 1)
-        yield from scores.double()
+        yield from _finite(scores.double(), scorer)
+
+
+def _finite(scores: Tensor, scorer: Scorer) -> Tensor:
+    if not scores.isfinite().all():  # NaN would win every comparison
+        raise ComponentError(f"{type(scorer).__name__}: scores {scores[~scores.isfinite()][0]}; it cannot be evaluated")
+    return scores
 
 
 def _batches(source: FeatureSource, rows: np.ndarray, device: torch.device) -> Iterator[tuple[int, Features]]:

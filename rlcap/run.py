@@ -1,7 +1,7 @@
 """A trained captioner as a person holds it: load it, caption pictures, evaluate it, hand it over."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from PIL import Image
 
 from rlcap import training
 from rlcap.building import check_size, make_policy, rows_for
+from rlcap.components import name_of
 from rlcap.config import Experiment
 from rlcap.contracts import Encoder, Features, Policy
 from rlcap.data.dataset import DataSet
@@ -191,14 +192,35 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     return Run(folder, experiment, policy.to(chosen).eval(), sight, chosen)
 
 
-def train(recipe: str | Path, folder: str | Path | None = None, *, resume: bool = False, **overrides: Any) -> Run:
+def train(
+    recipe: str | Path,
+    folder: str | Path | None = None,
+    *,
+    resume: bool = False,
+    rewards: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> Run:
     """Trains a recipe (a short name or a file) into `folder` (runs/NAME) and loads what came out.
 
     Overrides name values of the recipe, `__` for the dot: `train("soft_attention", training__epochs=5)`.
+    `rewards` are written as in a recipe, and may be functions or classes too: `{"cider_d": 1.0, "brevity": brevity}`
+    or `{"brevity": {"name": brevity, "weight": 0.2}}`.
     """
-    experiment = load_recipe(recipe, {name.replace("__", "."): value for name, value in overrides.items()})
+    values = {name.replace("__", "."): value for name, value in overrides.items()}
+    if rewards is not None:
+        values["rewards"] = {label: _named(reward, label) for label, reward in rewards.items()}
+    experiment = load_recipe(recipe, values)
     target = Path(folder) if folder is not None else Path("runs") / experiment.name
     return load(training.train(experiment, target, resume), device=experiment.training.device)
+
+
+def _named(reward: Any, label: str) -> Any:
+    """A reward as a recipe writes it: an object is told by a name."""
+    if callable(reward):
+        return {"name": name_of(reward, label)}
+    if isinstance(reward, Mapping) and callable(reward.get("name")):
+        return {**reward, "name": name_of(reward["name"], label)}
+    return reward
 
 
 def _as_image(image: Any) -> Image.Image:

@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 
 from rlcap import progress
 from rlcap.errors import RlcapError, did_you_mean
@@ -30,6 +30,7 @@ COMMANDS = {
     "score": "score any tool's captions against references, without a model",
     "correlate": "how well metrics agree with human judgements",
     "caption": "caption images",
+    "check-reward": "try a reward on made-up scenes: problems, time, range",
     "export": "put a run into one folder that works anywhere",
     "list": "policies, encoders, trainers, recipes: what there is by name",
 }
@@ -64,8 +65,12 @@ def perform(given: Sequence[str]) -> int:
     except SystemExit as stop:  # argparse has said all
         return int(stop.code or 0)
     progress.QUIET = arguments.quiet
-    status: int = importlib.import_module(f"rlcap.cli.{arguments.command}").run(arguments)
+    status: int = _module(arguments.command).run(arguments)
     return status
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"rlcap.cli.{command.replace('-', '_')}")
 
 
 @contextmanager
@@ -117,7 +122,7 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(given[:start], argparse.Namespace(command=called))
     command = parsers[called]
     _add_switches(command)  # what was given before the command stands
-    importlib.import_module(f"rlcap.cli.{called}").configure(command)
+    _module(called).configure(command)
     try:
         return command.parse_intermixed_args(given[start + 1 :], arguments)  # overrides may follow options
     except TypeError:  # not for commands that have commands of their own

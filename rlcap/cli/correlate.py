@@ -1,11 +1,12 @@
 """`rlcap correlate JUDGEMENTS.txt --captions Flickr8k.token.txt`: metrics against what people say."""
 
 import argparse
+import math
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Custom: tau-c for Flickr8k-Expert, where each of an expert's judgements is a data point; tau-b for CrowdFlower, "
+        "Custom is tau-c for Flickr8k-Expert, where each of the three scores is a data point, and tau-b for CrowdFlower, "
         "on the share of Yes. CIDEr's document frequencies are those of all images in the captions file."
     )
     parser.add_argument(
@@ -15,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--captions",
         metavar="FILE",
         required=True,
-        help="Flickr8k.token.txt: references and judged captions, all splits",
+        help="Flickr8k.token.txt, all splits in one: the references and the judged captions",
     )
     parser.add_argument(
         "--metrics",
@@ -34,7 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     import json
-    import math
     from pathlib import Path
 
     from rlcap.data.judgements import EXPERT, read_judgements
@@ -45,34 +45,24 @@ def run(arguments: argparse.Namespace) -> int:
     agreement = correlate(judgements, arguments.metrics, keep_own=arguments.keep_own)
     custom = "tau_c" if judgements.form == EXPERT else "tau_b"
     if arguments.json:
+        summary = {"form": judgements.form, "custom": custom, "left_out": agreement.left_out}
         taus = {
-            key: {
-                "tau_b": None if math.isnan(tau.tau_b) else tau.tau_b,
-                "tau_c": None if math.isnan(tau.tau_c) else tau.tau_c,
-                "pairs": tau.points,
-            }
+            key: {"tau_b": _json(tau.tau_b), "tau_c": _json(tau.tau_c), "pairs": tau.points}
             for key, tau in agreement.taus.items()
         }
-        print(
-            json.dumps(
-                {
-                    "form": judgements.form,
-                    "custom": custom,
-                    "captions": agreement.pairs,
-                    "left_out": agreement.left_out,
-                    "metrics": taus,
-                }
-            )
-        )
+        print(json.dumps({**summary, "metrics": taus}))
         return 0
-    print(f"{arguments.judgements}: {judgements.form}, {agreement.pairs} captions beside images, x100")
+    print(f"{arguments.judgements}: {judgements.form} (custom: {custom.replace('_', '-')}), x100")
     if agreement.left_out:
-        print(f"left out: {agreement.left_out} captions that are references of their image (--keep-own keeps them)")
+        print(f"left out: {agreement.left_out} captions that are references of their image; --keep-own keeps them")
     width = max(len(NAMES[key]) for key in agreement.taus)
     print(f"{'':<{width}}    tau-b    tau-c    pairs")
     for key, tau in agreement.taus.items():
         print(f"{NAMES[key]:<{width}}  {100 * tau.tau_b:7.2f}  {100 * tau.tau_c:7.2f}  {tau.points:7}")
-    print(
-        f"custom: {custom.replace('_', '-')}; CIDEr's frequencies: {len(judgements.references)} images of the captions file"
-    )
+    print(f"CIDEr's document frequencies: {len(judgements.references)} images of {arguments.captions}")
     return 0
+
+
+def _json(tau: float) -> float | None:
+    """JSON has no NaN, which stands for a metric that says the same of everything."""
+    return None if math.isnan(tau) else tau

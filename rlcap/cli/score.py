@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split",
         metavar="NAME",
-        help="score the images of this split; other captions are left aside (default: the splits that the results touch)",
+        help="score this split and leave other captions aside (default: the splits that the results touch)",
     )
     parser.add_argument(
         "--partial",

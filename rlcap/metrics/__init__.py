@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from rlcap.errors import ConfigError, did_you_mean
 from rlcap.metrics.bleu import bleu
 from rlcap.metrics.cider import cider, cider_d
+from rlcap.metrics.meteor import meteor
 from rlcap.metrics.ngrams import Result, Words
 from rlcap.metrics.rouge import rouge_l
+from rlcap.metrics.spice import spice
 
 # A key for files -> the name for people.
 NAMES = {
@@ -28,6 +30,8 @@ _SINGLE: dict[str, Callable[[Sequence[Words], Sequence[Sequence[Words]]], Result
     "rouge_l": rouge_l,
     "cider_d": cider_d,
     "cider": cider,
+    "meteor": meteor,
+    "spice": spice,
 }
 
 
@@ -43,15 +47,6 @@ def evaluate_captions(
             results |= {f"bleu_{n}": result for n, result in enumerate(bleu(captions, references), start=1)}
         elif metric in _SINGLE:
             results[metric] = _SINGLE[metric](captions, references)
-        elif metric == "meteor":
-            from rlcap.metrics.meteor import meteor
-
-            results[metric] = meteor(captions, references)
-        elif metric == "spice":
-            from rlcap.metrics.spice import spice
-
-            results[metric] = spice(captions, references)
         else:
-            known = ["bleu", *_SINGLE, *JAVA_NAMES]
-            raise ConfigError(f"there is no metric '{metric}'{did_you_mean(metric, known)}")
+            raise ConfigError(f"there is no metric '{metric}'{did_you_mean(metric, ['bleu', *_SINGLE])}")
     return results

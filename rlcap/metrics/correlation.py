@@ -35,7 +35,6 @@ class Kendall:
 
 @dataclass(frozen=True)
 class Agreement:
-    pairs: int  # of an image and a caption
     left_out: int  # captions that are references of their image
     taus: dict[str, Kendall]  # by metric
 
@@ -53,7 +52,7 @@ def correlate(judgements: Judgements, metrics: Sequence[str] = (), *, keep_own: 
     votes = [len(pair.scores) for pair in pairs]
     people = [score for pair in pairs for score in pair.scores]
     taus = {key: kendall(np.repeat(values, votes), people) for key, values in scores.items()}
-    return Agreement(len(pairs), len(judgements.pairs) - len(pairs), taus)
+    return Agreement(len(judgements.pairs) - len(pairs), taus)
 
 
 def kendall(left: ArrayLike, right: ArrayLike) -> Kendall:

@@ -12,7 +12,7 @@ from rlcap.errors import ComponentError
 from rlcap.metrics.java import JavaTool, Pair, Remembered, pycocoevalcap
 from rlcap.metrics.ngrams import Result, Words, check_pairs
 
-TIMEOUT = 60.0  # seconds of silence; the first answer includes the start
+TIMEOUT = 120.0  # seconds of silence; the first answer includes the start, which is slow on a busy machine
 STATISTICS = 23  # numbers that METEOR has of a caption: lengths, matches, chunks
 BETWEEN = " ||| "
 

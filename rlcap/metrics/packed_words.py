@@ -10,6 +10,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -51,7 +52,7 @@ class PackedWords:
 
     @staticmethod
     def pack(references: References) -> "PackedWords":
-        """COCO's 113,287 x 5 references take about 150 MB."""
+        """COCO's 113,287 x 5 references of 11 words take less than 250 MB, and 700 MB while they are packed."""
         vocabulary = references.vocabulary
         counts = np.fromiter(map(len, references.tokens), np.int64, len(references))
         captions = [caption for image in references.tokens for caption in image]
@@ -77,9 +78,19 @@ class PackedWords:
         np.add.at(masks, (rows[entry] + rank[owner], place // BITS), 1 << (place % BITS))
         padded = np.zeros((len(counts), most), np.int64)
         padded[image, rank] = lengths
-        arrays = ((keys % span + EMPTY).astype(np.int32), starts, masks, rows[starts[:-1]], counts, padded)
-        tensors = [torch.from_numpy(array).to(references.device) for array in arrays]
-        return PackedWords(*tensors, most_words=int(np.diff(starts).max()))
+
+        def tensor(array: NDArray[np.generic]) -> Tensor:
+            return torch.from_numpy(array).to(references.device)
+
+        return PackedWords(
+            words=tensor((keys % span + EMPTY).astype(np.int32)),
+            starts=tensor(starts),
+            masks=tensor(masks),
+            mask_starts=tensor(rows[starts[:-1]]),
+            counts=tensor(counts),
+            lengths=tensor(padded),
+            most_words=int(np.diff(starts).max()),
+        )
 
     def common(self, said: Tensor, images: Tensor) -> Tensor:
         """(B, N, T) words -> (B, N, R): the length of each caption's longest common subsequence with each reference."""

@@ -12,7 +12,7 @@ from rlcap.models.encoders import load_encoder
 from rlcap.models.scorer import Scorer, Towers
 from rlcap.models.seeing_scorer import SeeingTowers
 from rlcap.recipe import load_recipe
-from rlcap.weights import WEIGHTS, load_weights
+from rlcap.weights import find_weights, load_weights
 
 
 def make_scorer(
@@ -39,17 +39,12 @@ def make_scorer(
 
 def load_scorer(folder: Path, checkpoint: str = "best") -> tuple[Scorer, Sight]:
     """What a run trained, at rest on the CPU, and what features it was trained on."""
-    recipe = folder / "config.yaml"
-    if not recipe.exists():
-        raise CheckpointError(f"{folder}: is no run (config.yaml is missing); name the folder that rlcap train made")
-    experiment = load_recipe(recipe, unused=("trainer", "rewards"))
+    weights = find_weights(folder, checkpoint)
+    experiment = load_recipe(folder / "config.yaml", unused=("trainer", "rewards"))
     if experiment.scorer is None:
         raise CheckpointError(f"{folder}: trained no scorer; name the run of a recipe that has a 'scorer' section")
     sight = Sight.load(folder)
     vocabulary = Vocabulary.load(folder / "vocabulary.json", remedy="copy the whole folder of the run")
     scorer = make_scorer(experiment.scorer, experiment.encoder, vocabulary, sight.shape, weights_follow=True)
-    weights = folder / "checkpoints" / checkpoint / WEIGHTS
-    if not weights.exists():
-        raise CheckpointError(f"{folder}: has no checkpoint '{checkpoint}' yet ({weights} is missing); train it first")
     load_weights(weights, {"scorer": scorer}, vocabulary.fingerprint)
     return scorer.eval().requires_grad_(False), sight

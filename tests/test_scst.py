@@ -1,0 +1,119 @@
+"""Self-critical training: what is drawn, what it is compared with, and that the gradient is that of the formula."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from toy_policies import ToyCodec, ToyPolicy, toy_features
+
+from rlcap import losses
+from rlcap.agents.optimisers import Optimiser
+from rlcap.agents.rollout import roll_out
+from rlcap.agents.scst import SCST
+from rlcap.contracts import Batch, Candidates, Course, Judgement, Policy
+from rlcap.decoding.choosing import Sampling
+from rlcap.decoding.loop import write
+from rlcap.errors import ConfigError
+
+WORD = 4  # what the judge likes
+
+
+def judge(candidates: Candidates) -> Judgement:
+    """1 for each time that WORD is said, less a tenth of the length."""
+    counts = torch.arange(candidates.words.shape[-1]) < candidates.lengths[..., None]
+    liked = ((candidates.words == WORD) & counts).sum(-1) - 0.1 * candidates.lengths
+    return Judgement(liked, {"liked": (liked, liked)})
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return ToyPolicy(ToyCodec(), seed=3)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    images = 5
+    nothing = torch.zeros(images, 1, 1, dtype=torch.long)
+    return Batch(torch.arange(images), toy_features(images), nothing, nothing.bool())
+
+
+def test_the_greedy_caption_rides_behind_the_drawn_ones(policy, batch):
+    rollout = roll_out(policy, batch, judge, samples=3, length=6, seed=1, update=0, greedy=True)
+    greedy = write(policy, policy.remember(batch.features), images=5, length=6)
+    length = greedy.words.shape[-1]
+    assert rollout.captions.words[:, 3, :length].equal(greedy.words[:, 0])
+    assert not rollout.captions.mask[:, 3, length:].any()
+    assert rollout.rewards.shape == (5, 3)
+    assert rollout.greedy.equal(judge(Candidates(greedy.words, greedy.mask.sum(-1), batch.images, 0)).total[:, 0])
+
+
+def test_draws_differ_from_update_to_update_and_not_otherwise(policy, batch):
+    def drawn(update: int) -> Tensor:
+        return roll_out(policy, batch, judge, samples=3, length=6, seed=1, update=update).captions.words
+
+    assert drawn(4).equal(drawn(4))
+    assert drawn(4).shape != drawn(5).shape or not drawn(4).equal(drawn(5))
+
+
+def test_the_gradient_is_taken_of_the_distribution_that_words_were_drawn_from(policy, batch):
+    rollout = roll_out(policy, batch, judge, samples=4, length=6, seed=1, update=0, sampling=Sampling(temperature=1.7))
+    words, mask = rollout.captions.words, rollout.captions.mask
+    logits = policy(batch.features, words, want=["logits"]).logits
+    log_prob = losses.word_log_prob(logits, words, policy.codec.banned, temperature=1.7)
+    # float32: two ways of the same handful of sums
+    assert torch.allclose(log_prob[mask], rollout.captions.log_prob[mask], atol=1e-5)
+
+
+def test_the_update_descends_along_the_formula(policy, batch):
+    trainer = SCST(policy, Course(3, judge=judge), samples=4, length=6, optimiser=Optimiser(lr=1e-30, clip=0))
+    rollout = roll_out(policy, batch, judge, samples=4, length=6, seed=1, update=0, greedy=True)
+    metrics = trainer.update(batch)
+    total, count = torch.zeros(()), 0
+    for b in range(5):
+        for n in range(4):
+            advantage = rollout.judgement.total[b, n] - rollout.judgement.total[b, 4]
+            ids = rollout.captions.words[b, n][rollout.captions.mask[b, n]]
+            one = type(batch.features)(batch.features.values[b : b + 1], batch.features.mask[b : b + 1])
+            logits = policy(one, ids[None, None], want=["logits"]).logits[0, 0].clone()
+            logits[:, list(policy.codec.banned)] = -torch.inf
+            total = total - advantage * logits.log_softmax(-1)[range(len(ids)), ids].sum()
+            count += len(ids)
+    wanted = torch.autograd.grad(total / count, list(policy.parameters()), allow_unused=True)
+    for parameter, gradient in zip(policy.parameters(), wanted, strict=True):
+        if gradient is not None:
+            # float32, sums of some hundred terms in another order
+            assert torch.allclose(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+    assert float(metrics["loss/policy_gradient"]) == pytest.approx((total / count).item(), abs=1e-5)
+    assert float(metrics["reward/greedy"]) == pytest.approx(float(rollout.greedy.mean()))
+    assert float(metrics["reward/liked/raw"]) == pytest.approx(float(rollout.rewards.mean()))
+
+
+def test_it_learns_what_the_judge_likes(policy, batch):
+    trainer = SCST(policy, Course(150, judge=judge), samples=5, length=6, optimiser=Optimiser(lr=0.03))
+    rewards = [float(trainer.update(batch)["reward/greedy"]) for _ in range(150)]
+    assert rewards[0] < 1
+    assert rewards[-1] > 4.5  # WORD six times, and no end, would be 6 - 0.6 = 5.4
+
+
+def test_it_goes_on_where_it_stopped(policy, batch):
+    def trainer(of: Policy) -> SCST:
+        return SCST(of, Course(6, judge=judge), samples=2, length=5, optimiser=Optimiser(lr=0.01))
+
+    through = trainer(policy)
+    for _ in range(3):
+        through.update(batch)
+    other = ToyPolicy(ToyCodec(), seed=9)
+    other.load_state_dict(policy.state_dict())
+    resumed = trainer(other)
+    resumed.load_state_dict(copy.deepcopy(through.state_dict()))
+    for _ in range(3):
+        through.update(batch)
+        resumed.update(batch)
+    for mine, theirs in zip(policy.parameters(), other.parameters(), strict=True):
+        assert mine.equal(theirs)
+
+
+def test_without_rewards_it_says_what_is_missing(policy):
+    with pytest.raises(ConfigError, match="give it 'rewards: cider_d'"):
+        SCST(policy, Course(1))
