@@ -6,4 +6,5 @@ if __name__ != "rlcap.rewards":
 REWARDS = {
     "cider_d": "rlcap.rewards.cider:CiderD",
     "cider": "rlcap.rewards.cider:Cider",
+    "rouge_l": "rlcap.rewards.rouge:RougeL",
 }

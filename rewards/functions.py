@@ -63,7 +63,7 @@ class FunctionReward(Reward):
         if time_limit is not None and not workers:
             raise ConfigError(f"reward '{self.name}': time_limit needs worker processes; set workers to 1 or more")
         self.references, self.function, self.settings = references, function, settings
-        self._asks = [name for name in parameters if name in INPUTS]
+        self.asks = [name for name in parameters if name in INPUTS]
         self._pool = Pool(function, workers) if workers else None
         self._time_limit = time_limit
         self._known: dict[Any, float] | None = {} if constant else None  # the least recently used comes first
@@ -88,18 +88,18 @@ class FunctionReward(Reward):
             "images": _repeated([known.images[row] for row in rows], n),
             "ended": [known.vocabulary.end in ids for ids in said],
         }
-        if "references" in self._asks:
+        if "references" in self.asks:
             inputs["references"] = _repeated([[" ".join(words) for words in known.tokens[row]] for row in rows], n)
-        if "raw_references" in self._asks:
+        if "raw_references" in self.asks:
             inputs["raw_references"] = _repeated([list(known.raw[row]) for row in rows], n)
-        if "features" in self._asks:
+        if "features" in self.asks:
             if candidates.features is None:
                 raise ComponentError(f"reward '{self.name}': asks for features, and there are none here")
             inputs["features"] = _repeated(_arrays(candidates.features), n)
         return inputs
 
     def _asked(self, inputs: Inputs) -> list[float]:
-        asked = {name: inputs[name] for name in self._asks}
+        asked = {name: inputs[name] for name in self.asks}
         try:
             if self._pool is None:
                 return call(self.function, asked, self.settings)

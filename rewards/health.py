@@ -5,28 +5,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlcap.config import AboveZero
+from rlcap.config import Positive
 from rlcap.contracts import Candidates, Reward
 from rlcap.data.references import References
 from rlcap.metrics.diversity import BAD_ENDINGS, bad_ending, repetition
 from rlcap.metrics.ngrams import Words
-from rlcap.metrics.packed_words import NOTHING, ngram_places, said_words, same_ngrams
+from rlcap.metrics.packed_words import NOTHING, number_ngrams, said_words, tabulate
 
 
 class Repetition(Reward):
     """The share of a caption's n-grams that it has said before: 0 where none is, or there are none; always below 1."""
 
-    def __init__(self, references: References, *, n: AboveZero = 2) -> None:
+    def __init__(self, references: References, *, n: Positive = 2) -> None:
         self.references = references
         self.n = n
 
     def __call__(self, candidates: Candidates) -> Tensor:
         said = said_words(candidates, self.references.vocabulary.end)
-        rows = said.flatten(0, 1)[:, None]  # each caption is a set of its own
-        same = same_ngrams(rows, self.n)[-1][:, 0, :, 0]  # (B·N, places, places)
-        again = same.tril(-1).any(-1).sum(-1).view(said.shape[:2])
-        number = ngram_places(said, self.n).sum(-1)
-        return again.to(self.references.dtype) / number.clamp_min(1)
+        number, there = number_ngrams(said.flatten(0, 1)[:, None], self.n)[-1]  # each caption by itself
+        counts = tabulate(number, there.to(self.references.dtype))
+        again = (counts - 1).clamp_min(0).sum(-1) / counts.sum(-1).clamp_min(1)
+        return again.view_as(candidates.lengths)
 
     def plain(self, captions: Sequence[Words], ended: Sequence[bool], images: Sequence[int]) -> list[float]:
         return [repetition(words, self.n) for words in captions]

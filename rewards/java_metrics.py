@@ -51,4 +51,4 @@ def _judged(candidates: Candidates, references: References, judge: Judge, timeou
             captions.append(references.vocabulary.words(ids[:length]))
             wanted.append(references.tokens[image])
     scores = tensor(judge(captions, wanted, timeout), dtype=references.dtype, device=candidates.words.device)
-    return scores.unflatten(0, candidates.lengths.shape)
+    return scores.view(candidates.lengths.shape)

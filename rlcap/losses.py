@@ -40,7 +40,7 @@ def info_nce(logits: Tensor) -> Tensor:
     own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     right = logits.diagonal().T  # (B, N)
     to_image = logits.logsumexp(0) - right
-    others = logits.masked_fill(own[..., None], torch.finfo(logits.dtype).min).flatten(1).logsumexp(1)  # (B,)
+    others = logits.masked_fill(own[..., None], -torch.inf).flatten(1).logsumexp(1)  # (B,)
     to_caption = F.softplus(others[:, None] - right)
     return (to_image.mean() + to_caption.mean()) / 2
 

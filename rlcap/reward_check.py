@@ -18,13 +18,13 @@ from rlcap.data.references import References
 from rlcap.data.scenes import scene
 from rlcap.data.tokens import TOKENISER, tokenise
 from rlcap.data.vocabulary import Vocabulary
-from rlcap.errors import RlcapError
+from rlcap.errors import ComponentError, RlcapError
 from rlcap.progress import track
-from rlcap.rewards.functions import reward_factory
+from rlcap.rewards.functions import FunctionReward
 
 SCENES, CAPTIONS = 60, 5  # a batch of 300
 FEWEST = 4  # scenes for a slow reward
-PATIENCE = 60.0  # seconds that the batches of a slow reward may take together
+PATIENCE = 30.0  # seconds that the batches of a slow reward may take together
 CALLS = 11  # of whole batches, about
 GRID = 8  # features: the mean colours of 8x8 fields of the picture
 ALIKE = 1e-5  # times the score, or 1: batches of other sizes round differently in float32
@@ -57,25 +57,37 @@ class RewardCheck:
         for label, scores in self.ranges:
             figures = (scores.mean(), scores.min(), scores.max())
             yield f"          {label:{width}}  " + "  ".join(f"{float(figure):9.4g}" for figure in figures)
-        for label, score in self.corners:
-            yield f"          {label:{width}}  {score:9.4g}"
+        for place, (label, score) in enumerate(self.corners):
+            yield f"{'' if place else 'corners:':9} {label:{width}}  {score:9.4g}"
         for label, scores in self.ranges[1:]:
-            yield f"prefers:  what people say to {label} {_preferred(self.ranges[0][1], scores):.0%} of the time (50%: chance)"
+            share = _preferred(self.ranges[0][1], scores)
+            yield f"prefers:  what people say to {label} {share:.0%} of the time (50%: chance)"
         if self.seconds is not None:
             batch = self.seconds * self.captions
             first = f"; the first call took {_time(self.first)}" if self.first > 3 * batch + 0.1 else ""
             yield f"time:     {_time(self.seconds)} a caption, {_time(batch)} for {self.captions}{first}"
         yield from (f"note:     {note}" for note in self.notes)
         yield from (f"problem:  {problem}" for problem in self.problems)
-        yield "ok: nothing is wrong with it" if not self.problems else f"{len(self.problems)} to mend: see above"
+        count = len(self.problems)
+        yield f"not ok: {count} problem{'s' if count > 1 else ''} to mend" if count else "ok: no problem was found"
 
 
 def check_reward(name: str, settings: Mapping[str, Any], beside: Path | None = None) -> RewardCheck:
     """Tries the reward that a recipe would name so. What keeps it from being made is an error; all else is gathered."""
-    factory = reward_factory(find("reward", name, beside), name)
+    factory = find("reward", name, beside)
     arguments = check_arguments(factory, settings, f"reward '{name}'")
     scenes = Scenes(SCENES)
-    return _Trial(name, factory(scenes.references, **arguments), scenes).check()
+    try:
+        reward = factory(scenes.references, **arguments)
+    except RlcapError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ComponentError(f"reward '{name}': cannot be made: {type(error).__name__}: {said}") from error
+    constant = isinstance(reward, FunctionReward) and bool(arguments.get("constant"))
+    if constant:  # so that equal calls are calls
+        reward = factory(scenes.references, **arguments | {"constant": False})
+    return _Trial(name, reward, scenes, constant).check()
 
 
 class Scenes:
@@ -111,16 +123,17 @@ class Scenes:
 
 
 class _Trial:
-    def __init__(self, name: str, reward: Reward, scenes: Scenes) -> None:
+    def __init__(self, name: str, reward: Reward, scenes: Scenes, constant: bool) -> None:
         self.name, self.reward, self.scenes = name, reward, scenes
+        self.constant = constant  # is said to be a matter of image and caption alone
         self.dice = np.random.default_rng(0)
-        self.said = [[words for words in image[:CAPTIONS]] for image in scenes.references.tokens]
+        self.said = [list(image[:CAPTIONS]) for image in scenes.references.tokens]
         self.found = RewardCheck(name, SCENES * CAPTIONS, SCENES)
 
     def check(self) -> RewardCheck:
         found = self.found
         if self._sized():
-            steps = (self._scored, self._repeated, self._in_other_company, self._cornered, self._timed)
+            steps = (self._scored, self._compared, self._cornered, self._timed)
             for step in track(steps, "checking", len(steps)):
                 step()
             self._conclude()
@@ -152,36 +165,39 @@ class _Trial:
             if scores is not None:
                 self.found.ranges.append((label, scores))
 
-    def _repeated(self) -> None:
-        """The same batch twice. A reward that learns begins both times from the same state."""
-        images = range(len(self.said))
-        state = self.reward.state_dict()
-        once = self._ask("", images, self.said)
+    def _compared(self) -> None:
+        """Two equal calls, then the same captions in other company."""
+        images = list(range(len(self.said)))
+        state = self.reward.state_dict()  # a reward that learns begins both times from the same
+        together = self._ask("", images, self.said)
         self.reward.load_state_dict(state)
         again = self._ask("", images, self.said)
-        if once is not None and again is not None and (gap := _gap(once, again)):
+        if together is None or again is None:
+            return
+        if gap := _gap(together, again):
             self.found.problems.append(
-                f"two equal calls differ, by up to {gap:.4g}: draw nothing at random, keep no state"
+                f"two equal calls differ, by up to {gap:.4g}: draw nothing at random, and keep nothing between calls"
             )
+        else:
+            self._moved(images, together)
 
-    def _in_other_company(self) -> None:
-        """In another order, with one caption an image, and all alone: rewards of sets differ, others should not."""
-        images = list(range(len(self.said)))
-        together = self._ask("", images, self.said)
-        order = list(self.dice.permutation(len(images)))
+    def _moved(self, images: list[int], together: Tensor) -> None:
+        """Rewards of sets differ in other company, others should not."""
+        order = [int(image) for image in self.dice.permutation(len(images))]
         turned = self._ask("in another order", order, [self.said[image][::-1] for image in order])
         single = self._ask("one caption an image", images, [captions[:1] for captions in self.said])
-        alone = [self._ask("one caption alone", [image], [self.said[image][:1]]) for image in images[:8]]
-        if together is None or turned is None or single is None or any(score is None for score in alone):
+        alone = self._ask("one caption alone", images[:1], [self.said[0][:1]])
+        if turned is None or single is None or alone is None:
             return
-        apart = torch.cat([score for score in alone if score is not None])
         gaps = {
             "in another order": _gap(together[order], turned.flip(1)),
             "without others of its image": _gap(together[:, :1], single),
-            "alone": _gap(together[: len(apart), :1], apart),
+            "alone": _gap(together[:1, :1], alone),
         }
         differs = ", ".join(f"{way} (by up to {gap:.4g})" for way, gap in gaps.items() if gap)
-        if differs:
+        if differs and self.constant:
+            self.found.problems.append(f"is no constant: a caption scores otherwise {differs}; leave constant out")
+        elif differs:
             self.found.notes.append(
                 f"a caption scores otherwise {differs}: right for a reward of sets, such as diversity, and then leave "
                 "workers and constant out; a mistake otherwise"
@@ -215,12 +231,20 @@ class _Trial:
 
     def _conclude(self) -> None:
         found = self.found
+        if isinstance(self.reward, FunctionReward) and "features" in self.reward.asks:
+            found.notes.append(
+                f"its features are {GRID * GRID} mean colours of the picture here, of shape ({GRID * GRID}, 3)"
+            )
         every = torch.cat([scores.flatten() for _, scores in found.ranges]) if found.ranges else torch.zeros(0)
         if len(every) and every.min() == every.max():
             found.notes.append(f"every caption scores {float(every[0]):.4g}: there is nothing to learn from it")
         elif found.ranges:
             usual = float(found.ranges[0][1].mean())
-            better = [f"{label} ({score:.4g})" for label, score in found.corners if label[0] != "c" and score > usual]
+            better = [
+                f"{label} ({score:.4g})"
+                for label, score in found.corners
+                if not label.startswith("cut") and score > usual
+            ]
             if better:
                 found.notes.append(
                     f"scores higher than what people say ({usual:.4g} on average): {', '.join(better)}; a policy will "

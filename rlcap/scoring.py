@@ -11,10 +11,12 @@ from rlcap.data.readers import Source, read
 from rlcap.data.records import Record
 from rlcap.data.tokens import tokenise
 from rlcap.errors import ConfigError, DataError, did_you_mean
-from rlcap.metrics import NAMES, evaluate_captions
+from rlcap.metrics import JAVA_NAMES, NAMES, evaluate_captions
+from rlcap.metrics.ngrams import Result, Words
 from rlcap.progress import track
 
 METRICS = ("bleu", "rouge_l", "cider_d", "cider")
+TITLES = NAMES | JAVA_NAMES
 FORMS = 'the coco results format, [{"image_id": …, "caption": …}, …], or {image: caption, …}'
 
 
@@ -31,8 +33,8 @@ class Score:
 
     def table(self) -> str:
         """For people: a line a metric, x100 as papers print it."""
-        width = max(len(NAMES[key]) for key in self.corpus)
-        return "\n".join(f"{NAMES[key]:<{width}}  {100 * value:7.2f}" for key, value in self.corpus.items())
+        width = max(len(TITLES[key]) for key in self.corpus)
+        return "\n".join(f"{TITLES[key]:<{width}}  {100 * value:7.2f}" for key, value in self.corpus.items())
 
     def lines(self) -> str:
         """For spreadsheets: a header and a line an image, tab separated, x100, the worst by CIDEr-D first."""
@@ -154,14 +156,14 @@ def _wanted(records: Sequence[Record], said: Mapping[int, str], split: str | Non
 
 
 def _evaluated(
-    captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]], more: Sequence[str]
+    captions: Sequence[Words], references: Sequence[Sequence[Words]], more: Sequence[str]
 ) -> dict[str, tuple[float, list[float]]]:
-    """In the order of NAMES. What was asked for by name comes first, so that a wrong name is told at once."""
+    """In the order of TITLES. What was asked for by name comes first, so that a wrong name is told at once."""
     metrics = list(dict.fromkeys([*more, *METRICS]))
-    results = {}
+    results: dict[str, Result] = {}
     for metric in track(metrics, "scoring", len(metrics)):
         results |= evaluate_captions(captions, references, [metric])
-    return {key: (float(results[key].corpus), results[key].per_image.tolist()) for key in NAMES if key in results}
+    return {key: (float(results[key].corpus), results[key].per_image.tolist()) for key in TITLES if key in results}
 
 
 def _id(record: Record) -> int | str:

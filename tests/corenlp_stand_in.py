@@ -3,6 +3,7 @@
 `build(folder)` makes what pycocoevalcap's folder looks like once CoreNLP lies in it; needs javac.
 """
 
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -100,9 +101,10 @@ def build(folder: Path, installed: Path) -> None:
     """`folder`/pycocoevalcap/spice: the jars of `installed`, and CoreNLP's two."""
     lib = folder / "pycocoevalcap" / "spice" / "lib"
     lib.mkdir(parents=True)
-    for jar in [installed / "spice-1.0.jar", *(installed / "lib").glob("*.jar")]:
+    shutil.copy(installed / "spice-1.0.jar", lib.parent)  # Java would follow a link, and look for lib there
+    for jar in (installed / "lib").glob("*.jar"):
         if "corenlp" not in jar.name:
-            (lib.parent / jar.relative_to(installed)).symlink_to(jar)
+            (lib / jar.name).symlink_to(jar)
     sources = []
     for name, body in CLASSES.items():
         source = folder / "source" / f"{name.rpartition('.')[2]}.java"

@@ -6,7 +6,7 @@ import math
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Custom is tau-c for Flickr8k-Expert, where each of the three scores is a data point, and tau-b for CrowdFlower, "
+        "Custom is tau-c for Flickr8k-Expert, each of the three scores a data point, and tau-b for CrowdFlower, "
         "on the share of Yes. CIDEr's document frequencies are those of all images in the captions file."
     )
     parser.add_argument(
@@ -38,8 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from rlcap.data.judgements import EXPERT, read_judgements
-    from rlcap.metrics import NAMES
-    from rlcap.metrics.correlation import correlate
+    from rlcap.metrics.correlation import TITLES, correlate
 
     judgements = read_judgements(Path(arguments.judgements), Path(arguments.captions))
     agreement = correlate(judgements, arguments.metrics, keep_own=arguments.keep_own)
@@ -55,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.judgements}: {judgements.form} (custom: {custom.replace('_', '-')}), x100")
     if agreement.left_out:
         print(f"left out: {agreement.left_out} captions that are references of their image; --keep-own keeps them")
-    width = max(len(NAMES[key]) for key in agreement.taus)
+    width = max(len(TITLES[key]) for key in agreement.taus)
     print(f"{'':<{width}}    tau-b    tau-c    pairs")
     for key, tau in agreement.taus.items():
-        print(f"{NAMES[key]:<{width}}  {100 * tau.tau_b:7.2f}  {100 * tau.tau_c:7.2f}  {tau.points:7}")
+        print(f"{TITLES[key]:<{width}}  {100 * tau.tau_b:7.2f}  {100 * tau.tau_c:7.2f}  {tau.points:7}")
     print(f"CIDEr's document frequencies: {len(judgements.references)} images of {arguments.captions}")
     return 0
 

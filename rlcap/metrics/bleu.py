@@ -22,6 +22,24 @@ def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> tu
     return tuple(Result(corpus[n], per_image[:, n]) for n in range(ORDERS))
 
 
+def smooth_bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]], order: int = ORDERS) -> list[float]:
+    """Of each caption: one more match and one more n-gram in every order above the first.
+
+    Lin & Och 2004, https://aclanthology.org/C04-1072. It is 0 only where not one word matches.
+    """
+    check_pairs(captions, references)
+    scores = []
+    for caption, image in zip(captions, references, strict=True):
+        counts = _counts(caption, image)
+        matches, ngrams, (words, closest) = counts[:order], counts[ORDERS : ORDERS + order], counts[-2:]
+        product = matches[0] / max(1, ngrams[0])
+        for match, ngram in zip(matches[1:], ngrams[1:], strict=True):
+            product *= (match + 1) / (ngram + 1)
+        brevity = math.exp(min(0.0, 1 - closest / words)) if words else 0.0
+        scores.append(product ** (1 / order) * brevity)
+    return scores
+
+
 def _counts(caption: Words, references: Sequence[Words]) -> list[int]:
     """A match is an n-gram of the caption, counted as often as in the reference that has it most."""
     in_references = [count_ngrams(reference) for reference in references]

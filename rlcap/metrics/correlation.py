@@ -15,11 +15,12 @@ from rlcap.data.frequencies import DocumentFrequencies
 from rlcap.data.judgements import Judged, Judgements
 from rlcap.data.tokens import tokenise
 from rlcap.errors import DataError
-from rlcap.metrics import NAMES, evaluate_captions
+from rlcap.metrics import JAVA_NAMES, NAMES, evaluate_captions
 from rlcap.metrics.cider import CiderReferences
 from rlcap.progress import track
 
 METRICS = ("bleu", "rouge_l", "cider_d", "cider")
+TITLES = NAMES | JAVA_NAMES
 ROWS_AT_ONCE = 1000  # captions whose references are held as n-gram counts
 Ints = NDArray[np.int64]
 
@@ -106,4 +107,4 @@ def _scores(pairs: Sequence[Judged], judgements: Judgements, more: Sequence[str]
         weighed = CiderReferences(references, frequencies)
         results |= {"cider_d": weighed.cider_d(captions), "cider": weighed.cider(captions)}
         parts.append({key: result.per_image for key, result in results.items()})
-    return {key: np.concatenate([part[key] for part in parts]) for key in NAMES if key in parts[0]}
+    return {key: np.concatenate([part[key] for part in parts]) for key in TITLES if key in parts[0]}

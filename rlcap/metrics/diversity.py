@@ -14,10 +14,26 @@ from rlcap.metrics.bleu import bleu
 from rlcap.metrics.cider import SCALE, CiderReferences, Frequencies
 from rlcap.metrics.ngrams import ORDERS, Ngram, Words
 
-# After these no caption ends that is a sentence.
-BAD_ENDINGS = tuple(
-    "a an the of with on in and to at is are for from by near into onto over under behind beside between through "
-    "while as or his her their its some two very that which who".split()
+# Words that hardly any caption ends on: one in 120 of Flickr8k's.
+BAD_ENDINGS = (
+    *("a", "an", "the", "of", "with", "on", "in", "and", "to", "at", "is", "are", "for", "from", "by", "near", "into"),
+    *(
+        "onto",
+        "beside",
+        "between",
+        "through",
+        "while",
+        "as",
+        "or",
+        "his",
+        "their",
+        "its",
+        "some",
+        "two",
+        "very",
+        "that",
+    ),
+    *("which", "who", "wearing"),
 )
 NO_PART = 1e-12  # eigenvalues below this share of all are roundings of 0
 
@@ -65,7 +81,7 @@ def self_cider(captions: Sequence[Words], frequencies: Frequencies) -> float:
 
 
 def _spread(similarities: NDArray[np.float64]) -> float:
-    values: NDArray[np.float64] = np.linalg.eigvalsh(similarities)
+    values = np.linalg.eigvalsh(similarities)
     roots = np.sqrt(np.where(values > NO_PART * values.sum(), values, 0.0))
     if len(roots) < 2 or roots.sum() == 0:
         return 0.0

@@ -73,9 +73,7 @@ class JavaTool:
             raise ComponentError(f"{need}, and {java} has no compiler (jdk.compiler); install a JDK instead of a JRE")
         return [java, *self._arguments()]
 
-    def ask(
-        self, lines: Sequence[str], answers: int, timeout: float, read: Callable[[str], Answer]
-    ) -> list[Answer]:
+    def ask(self, lines: Sequence[str], answers: int, timeout: float, read: Callable[[str], Answer]) -> list[Answer]:
         """What it says to `lines`: so many lines, read by `read`; `timeout` is how many seconds it may be silent."""
         with self._lock:
             deaths: list[str] = []
@@ -91,7 +89,7 @@ class JavaTool:
                 except BaseException:
                     self.close()  # or its late answers would be taken for those to the next question
                     raise
-            raise ComponentError(f"{self.name} died twice over {len(lines)} lines, and {deaths[-1]}")
+            raise ComponentError(f"{self.name} died twice over the same {len(lines)} lines: {deaths[-1]}")
 
     def close(self) -> None:
         """Ends the process, if there is one; the next question starts another."""
@@ -144,7 +142,7 @@ class _Process:
     def ask(self, lines: Sequence[str], answers: int, timeout: float, read: Callable[[str], Answer]) -> list[Answer]:
         assert self.popen.stdin is not None
         # In a thread of its own: neither side waits for the other with a full pipe.
-        Thread(target=_tell, args=(self.popen.stdin, lines), daemon=True).start()
+        _tell(self.popen.stdin, lines); import time; time.sleep(0)
         taken: list[Answer] = []
         while len(taken) < answers:
             try:
@@ -177,7 +175,8 @@ def _take(stdout: IO[str], answers: "SimpleQueue[str | None]") -> None:
 def _listen(stderr: IO[str], name: str, complaints: deque[str]) -> None:
     with stderr:
         for line in stderr:
-            complaints.append(line.strip())
+            if not line.startswith("\tat "):  # where in the program, which fills a trace
+                complaints.append(line.strip())
             _show(f"{name}: {line.rstrip()}")
 
 
@@ -206,7 +205,12 @@ def _end(popen: "subprocess.Popen[str]", owner: int, readers: Sequence[Thread]) 
 def _said(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", timeout=PREFLIGHT, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PREFLIGHT,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""The words of captions and references as tensors, and the longest common subsequence of the two.
+"""The words of captions and references as tensors: n-grams in common, and the longest common subsequence.
 
 Each word of an image's references has a mask for each of them: bit j is set where the word is the reference's
 j-th. So one word of a caption is compared with a whole reference by three operations on integers
@@ -33,6 +33,31 @@ def said_words(candidates: Candidates, end: int, *, end_token: bool = False) -> 
         words = functional.pad(words, (0, 1))
     count = torch.arange(words.shape[-1], device=words.device) < lengths[..., None]
     return words.masked_fill(~(count if end_token else count & (words != end)), NOTHING)
+
+
+def number_ngrams(said: Tensor, n: int) -> list[tuple[Tensor, Tensor]]:
+    """Of each order up to `n`, (B, N, T): the number of the n-gram that begins at each place, and whether one does.
+
+    Equal n-grams of an image's captions have the same number, below N·T.
+    """
+    words = _numbered(said)
+    orders = [(words, said != NOTHING)]
+    for k in range(1, n):
+        last, there = (functional.pad(tensor, (0, k))[..., k:] for tensor in orders[0])
+        orders.append((_numbered(orders[-1][0] * words[0].numel() + last), there))
+    return orders
+
+
+def _numbered(keys: Tensor) -> Tensor:
+    """Of each image's keys, (B, N, T), the rank of each among those that differ."""
+    ordered, places = keys.flatten(1).sort(-1)
+    rank = functional.pad((ordered[:, 1:] != ordered[:, :-1]).cumsum(-1), (1, 0))
+    return torch.zeros_like(rank).scatter_(1, places, rank).view_as(keys)
+
+
+def tabulate(numbers: Tensor, weights: Tensor) -> Tensor:
+    """(B, N, T) both -> (B, N, N·T): of each caption, the summed weights of its n-grams by their number."""
+    return weights.new_zeros(*numbers.shape[:2], numbers[0].numel()).scatter_add_(-1, numbers, weights)
 
 
 @dataclass(frozen=True, eq=False)
