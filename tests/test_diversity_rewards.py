@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -116,6 +117,14 @@ def test_health_rewards(batch: tuple[list[list[Said]], int], n: int) -> None:
             torch.testing.assert_close(
                 scores.double().flatten(), expected, rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-6
             )
+
+
+@pytest.mark.parametrize("kind", [Distinct, SelfBleu, Repetition, BadEnding, Length])
+def test_nothing_is_read_back_from_an_accelerator(kind: Callable[[References], Reward]) -> None:
+    """The meta device has shapes and no values: whatever needs a value on the host fails there."""
+    references = replace(references_of(torch.float32), device=torch.device("meta"))
+    words, lengths = (torch.zeros(shape, dtype=torch.long, device="meta") for shape in ((2, 3, 5), (2, 3)))
+    assert kind(references)(Candidates(words, lengths, lengths[:, 0], 2)).shape == (2, 3)
 
 
 def test_plain_forms_by_hand() -> None:

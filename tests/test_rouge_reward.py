@@ -1,6 +1,7 @@
 """ROUGE-L as a tensor program against the string-level code, which is exact to coco-caption."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,3 +103,12 @@ def test_unknown_words_earn_nothing() -> None:
 def test_references_are_packed_once() -> None:
     references = references_of([[["a", "dog"]]])
     assert RougeL(references).packed is RougeLSingle(references, end_token=False).packed
+
+
+@pytest.mark.parametrize("kind", [RougeL, RougeLSingle])
+def test_nothing_is_read_back_from_an_accelerator(kind: type[RougeL]) -> None:
+    """The meta device has shapes and no values: whatever needs a value on the host fails there."""
+    references = replace(references_of([[["a", "dog"], ["dog"]], [["a"] * 70]]), device=torch.device("meta"))
+    candidates = candidates_of([[([4, 5], True), ([], False)], [([4], True), ([4], True)]], [0, 1])
+    words, lengths, images = (t.to("meta") for t in (candidates.words, candidates.lengths, candidates.images))
+    assert kind(references, end_token=False)(Candidates(words, lengths, images, 2)).shape == (2, 2)

@@ -104,7 +104,7 @@ class JavaTool:
         return None if self._process is None else self._process.popen.pid
 
     def _running(self) -> "_Process":
-        if self._process is None or self._process.owner != os.getpid():  # a forked child has its own
+        if self._process is None:  # a forked child has its own
             self._process = _Process(self.name, self.preflight())
         return self._process
 
@@ -142,7 +142,7 @@ class _Process:
     def ask(self, lines: Sequence[str], answers: int, timeout: float, read: Callable[[str], Answer]) -> list[Answer]:
         assert self.popen.stdin is not None
         # In a thread of its own: neither side waits for the other with a full pipe.
-        _tell(self.popen.stdin, lines); import time; time.sleep(0)
+        Thread(target=_tell, args=(self.popen.stdin, lines), daemon=True).start()
         taken: list[Answer] = []
         while len(taken) < answers:
             try:
