@@ -5,5 +5,6 @@ if __name__ != "rlcap.agents":
 
 TRAINERS = {
     "cross_entropy": "rlcap.agents.cross_entropy:CrossEntropy",
+    "contrastive": "rlcap.agents.contrastive:InfoNCE",
     "scst": "rlcap.agents.scst:SCST",
 }

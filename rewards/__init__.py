@@ -7,4 +7,10 @@ REWARDS = {
     "cider_d": "rlcap.rewards.cider:CiderD",
     "cider": "rlcap.rewards.cider:Cider",
     "rouge_l": "rlcap.rewards.rouge:RougeL",
+    "bleu_1": "rlcap.rewards.bleu:Bleu1",
+    "bleu_2": "rlcap.rewards.bleu:Bleu2",
+    "bleu_3": "rlcap.rewards.bleu:Bleu3",
+    "bleu_4": "rlcap.rewards.bleu:Bleu4",
+    "smooth_bleu": "rlcap.rewards.bleu:SmoothBleu",
+    "learned": "rlcap.rewards.learned:Learned",
 }

@@ -34,8 +34,9 @@ class _Bleu(Reward):
 
     def __call__(self, candidates: Candidates) -> Tensor:
         found = self._packed.match(candidates)
-        matched = self._table.for_length(found.rows.shape[-1]).view(-1).index_select(0, found.rows.view(-1))
-        matches = matched.view_as(found.inside).mul_(found.inside).sum(-1)[: self.order]
+        matched = self._table.for_length(found.rows.shape[1]).view(-1).index_select(0, found.rows.view(-1))
+        matches = matched.view_as(found.inside).mul_(found.inside).sum(1)[: self.order]
+        matches = matches.view(-1, *found.lengths.shape)
         words = found.lengths.to(matches.dtype)
         beyond = torch.arange(self.order, device=words.device)[:, None, None]
         closest = self._closest(found.lengths, candidates.images).to(matches.dtype)

@@ -31,14 +31,11 @@ class _Cider(Reward):
 
     def __call__(self, candidates: Candidates) -> Tensor:
         found = self._packed.match(candidates)
-        b, n, t = found.rows.shape[1:]
         weights = self._packed.squared_idf.index_select(0, found.rarities.view(-1)).view_as(found.inside)
+        by_caption = [part.transpose(1, 2).flatten(0, 1) for part in (found.rows, weights.mul_(found.inside))]
         sums = F.embedding_bag(
-            found.rows.view(-1, t),
-            self._table.for_length(t),
-            mode="sum",
-            per_sample_weights=weights.mul_(found.inside).view(-1, t),
-        ).view(ORDERS, b, n, -1)
+            by_caption[0], self._table.for_length(found.rows.shape[1]), mode="sum", per_sample_weights=by_caption[1]
+        ).view(ORDERS, *candidates.lengths.shape, -1)
         products, squares = sums[..., :-1], sums[..., -1:]
         cosines = products * squares.clamp_min(torch.finfo(sums.dtype).tiny).rsqrt()  # of a norm 0 the product is 0
         cosines *= self._weights.index_select(0, candidates.images).transpose(0, 1)[:, :, None]

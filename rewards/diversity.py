@@ -3,6 +3,8 @@
 Captions that ride along are compared with the drawn ones, but belong to no set.
 """
 
+import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,7 +14,10 @@ from rlcap.config import Positive
 from rlcap.contracts import Candidates, Reward
 from rlcap.data.references import References
 from rlcap.metrics.bleu import SMALL, TINY
+from rlcap.metrics.diversity import NO_PART
+from rlcap.metrics.ngrams import ORDERS
 from rlcap.metrics.packed_words import NOTHING, number_ngrams, said_words, tabulate
+from rlcap.metrics.packing import pack_with_end
 
 
 class Distinct(Reward):
@@ -53,6 +58,43 @@ class SelfBleu(Reward):
         ratio = (length + TINY) / (closest + SMALL)
         scores = product ** (1 / self.n) * (1 - 1 / ratio).clamp_max(0).exp()
         return scores * _others(scores.shape[1], candidates.drawn, scores.device).any(-1)
+
+
+class SelfCider(Reward):
+    """The diversity of the captions drawn for an image, by the eigenvalues of their similarities in plain CIDEr.
+
+    1: they have nothing in common. 0: they are all the same, or there is one. Every caption of the image has it,
+    also one that rides along (metrics/diversity.py, Wang & Chan 2019). Rounding would show in the roots of small
+    eigenvalues, so these are computed in double precision; a GPU makes the host wait for them.
+    """
+
+    def __init__(self, references: References) -> None:
+        self.references = references
+        self.packed = references.once(pack_with_end)
+
+    def __call__(self, candidates: Candidates) -> Tensor:
+        number = min(candidates.drawn, candidates.words.shape[1])
+        if number < 2:
+            return torch.zeros_like(candidates.lengths, dtype=self.references.dtype)
+        drawn = replace(candidates, words=candidates.words[:, :number], lengths=candidates.lengths[:, :number])
+        said = said_words(drawn, self.references.vocabulary.end)
+        found = self.packed.match(replace(drawn, words=said)).rarities  # (orders, T, B·N)
+        rarities = self.packed.squared_idf.double().sqrt()[found].mT.unflatten(1, said.shape[:2])
+        similarity = torch.zeros((), dtype=torch.double, device=said.device)
+        for (ngrams, there), rarity in zip(number_ngrams(said, ORDERS), rarities, strict=True):
+            similarity = similarity + _cosines(tabulate(ngrams, rarity * there))
+        values = torch.linalg.eigvalsh(similarity)
+        roots = values.where(values > NO_PART * values.sum(-1, keepdim=True), 0).sqrt()
+        share = roots[:, -1] / roots.sum(-1).clamp_min(torch.finfo(torch.double).tiny)
+        diversity: Tensor = -share.where(share > 0, 1).log() / math.log(number)  # share 0: no caption has a word
+        return diversity.to(self.references.dtype)[:, None].expand(candidates.lengths.shape)
+
+
+def _cosines(weights: Tensor) -> Tensor:
+    """(B, N, n-grams) -> (B, N, N); 0 for a caption without any weight."""
+    norms = weights.square().sum(-1, keepdim=True).sqrt()
+    units = weights / norms.clamp_min(torch.finfo(weights.dtype).tiny)
+    return units @ units.mT
 
 
 def _counts(said: Tensor, drawn: int, n: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:

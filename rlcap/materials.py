@@ -101,7 +101,8 @@ def gather(experiment: Experiment) -> Materials:
     model = make_model(experiment, data.vocabulary, store.shape).to(device)
     check_size(model, store)
     if settings.start is not None:
-        load_weights(find_weights(Path(settings.start)), {"policy": model}, data.vocabulary.fingerprint)
+        network = "policy" if experiment.scorer is None else "scorer"
+        load_weights(find_weights(Path(settings.start)), {network: model}, data.vocabulary.fingerprint)
     references = References.of(training, data.vocabulary, data.frequencies, device)
     judge = None
     if experiment.rewards:

@@ -176,7 +176,7 @@ CLASS = """
             shape = candidates.words.shape
             behind = torch.arange(shape[2]) >= candidates.lengths[..., None]
             match self.way:
-                case "good": return torch.zeros(shape).masked_fill(~behind, 0.5)  # by word: half its length
+                case "good": return torch.full(shape, 99.0).masked_fill(~behind, 0.5)  # by word: half its length
                 case "learning": return torch.full(shape[:2], float(self.calls))
                 case "shape": return torch.zeros(3)
                 case "list": return [1.0]
@@ -207,3 +207,8 @@ def test_a_class(check, way, status, said):
     given, *told = check(CLASS, f"way={way}")
     assert given == status
     assert said in "".join(told)
+
+
+def test_credit_by_word_is_added_up_over_the_captions_words(check):
+    _, said, _ = check(CLASS)
+    assert figures(said, " what people say ")[2] == 7.5  # of the longest: 14 words and the end token

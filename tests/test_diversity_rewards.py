@@ -25,7 +25,7 @@ from rlcap.metrics.diversity import (
     self_cider,
 )
 from rlcap.metrics.ngrams import Words
-from rlcap.rewards.diversity import Distinct, SelfBleu
+from rlcap.rewards.diversity import Distinct, SelfBleu, SelfCider
 from rlcap.rewards.health import BadEnding, Length, Repetition
 
 VOCABULARY = Vocabulary(["a", "dog", "on", "the", "grass"])
@@ -98,6 +98,20 @@ def test_self_bleu(batch: tuple[list[list[Said]], int], n: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@given(batches())
+def test_self_cider(batch: tuple[list[list[Said]], int]) -> None:
+    captions, drawn = batch
+    sets = [[words_of(ids) for ids, _ in image[:drawn]] for image in captions]
+    scores_of_sets = [self_cider(words, FREQUENCIES) if words else 0.0 for words in sets]
+    expected = torch.tensor(scores_of_sets, dtype=torch.float64)
+    for dtype, atol in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
+        scores = SelfCider(references_of(dtype))(candidates_of(captions, drawn))
+        assert scores.dtype == dtype
+        wide = expected[:, None].expand(scores.shape)
+        torch.testing.assert_close(scores.double(), wide, rtol=0, atol=atol)
+
+
+@settings(max_examples=60, deadline=None)
 @given(batches(), st.integers(1, 4))
 def test_health_rewards(batch: tuple[list[list[Said]], int], n: int) -> None:
     captions, drawn = batch
@@ -119,7 +133,7 @@ def test_health_rewards(batch: tuple[list[list[Said]], int], n: int) -> None:
             )
 
 
-@pytest.mark.parametrize("kind", [Distinct, SelfBleu, Repetition, BadEnding, Length])
+@pytest.mark.parametrize("kind", [Distinct, SelfBleu, SelfCider, Repetition, BadEnding, Length])
 def test_nothing_is_read_back_from_an_accelerator(kind: Callable[[References], Reward]) -> None:
     """The meta device has shapes and no values: whatever needs a value on the host fails there."""
     references = replace(references_of(torch.float32), device=torch.device("meta"))

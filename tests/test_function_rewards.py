@@ -64,7 +64,7 @@ def spoken(references, texts, ended=True, features=None):
     vocabulary, n = references.vocabulary, len(texts[0])
     rows = [[*vocabulary.encode(text.split()), *[vocabulary.end] * ended] for image in texts for text in image]
     longest = max(map(len, rows))
-    words = torch.tensor([row + [vocabulary.start] * (longest - len(row)) for row in rows])  # behind the end: anything
+    words = torch.tensor([row + vocabulary.encode(["box"]) * (longest - len(row)) for row in rows])  # no part of them
     lengths = torch.tensor([len(row) for row in rows])
     images = torch.arange(len(texts))
     return Candidates(words.view(len(texts), n, -1), lengths.view(len(texts), n), images, n, features)
@@ -97,11 +97,15 @@ def test_a_function_gets_what_it_names(references):
 
 
 def test_a_cut_caption_has_not_ended(references):
-    def judge(ended):
+    seen = []
+
+    def judge(captions, ended):
+        seen.extend(captions)
         return ended
 
     cut = FunctionReward(references, judge)(spoken(references, [["a red"], ["a"]], ended=False))
     assert cut.tolist() == [[0.0], [0.0]]
+    assert seen == ["a red", "a"]
 
 
 def test_images_that_are_seen_as_pixels_are_features(references):
@@ -297,7 +301,7 @@ def test_a_recipe_checks_the_functions_settings_and_ours(references, four, modul
         from __future__ import annotations
         from typing import Literal
 
-        def judge(captions, old=1, *, limit: int = 10, kind: Literal["words", "letters"] = "words"):
+        def judge(captions, old=1, *, images, limit: int = 10, kind: Literal["words", "letters"] = "words"):
             return [limit * old for _ in captions]
     """)
     factory = find("reward", f"{name}:judge")

@@ -31,6 +31,7 @@ from rlcap.rewards.java_metrics import Meteor, Spice
 LONG = 60.0  # seconds of silence that a sound answer never needs
 # The statistics of a caption: 22 zeros and how many of its words its references have; its score: the share of 8.
 LIKE_METEOR = """
+sys.stdin.reconfigure(newline=None)  # as in Java, a carriage return ends a line
 for line in sys.stdin:
     (folder / "asked").open("a").write(line)
     kind, *fields = line.rstrip("\\n").split(" ||| ")
@@ -179,6 +180,8 @@ def test_the_rewards_judge_each_caption_by_its_own_image(java):
     assert java.started == []
     scores = reward(candidates)
     torch.testing.assert_close(scores, torch.tensor([[2, 1, 0], [2, 3, 0]]) / 8)
+    candidates.lengths[0, 0] = 1  # cut behind "a", without an end token
+    assert reward(candidates)[0, 0] == 1 / 8
     assert len(java.started) == 1
 
 

@@ -115,6 +115,12 @@ def test_a_batch_larger_than_the_pipes_does_not_jam(java, echo):
     assert echo.ask(lines, len(lines), LONG, str.strip) == lines
 
 
+def test_a_process_that_does_not_listen_is_ended_too(java, echo):
+    java.install("time.sleep(600)")
+    with pytest.raises(ComponentError, match="no answer for 0.5 s"):
+        echo.ask(["0" * 300] * 1000, 1, 0.5, float)  # more than a pipe holds
+
+
 def test_a_forked_child_has_a_process_of_its_own(java, echo):
     java.install(ECHO)
     echo.ask(["1"], 1, LONG, float)

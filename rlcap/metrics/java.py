@@ -104,7 +104,7 @@ class JavaTool:
         return None if self._process is None else self._process.popen.pid
 
     def _running(self) -> "_Process":
-        if self._process is None:  # a forked child has its own
+        if self._process is None or self._process.owner != os.getpid():  # a forked child has its own
             self._process = _Process(self.name, self.preflight())
         return self._process
 
@@ -141,7 +141,7 @@ class _Process:
 
     def ask(self, lines: Sequence[str], answers: int, timeout: float, read: Callable[[str], Answer]) -> list[Answer]:
         assert self.popen.stdin is not None
-        # In a thread of its own: neither side waits for the other with a full pipe.
+        # In a thread of its own, so that a program that does not listen is noticed.
         Thread(target=_tell, args=(self.popen.stdin, lines), daemon=True).start()
         taken: list[Answer] = []
         while len(taken) < answers:
@@ -189,7 +189,7 @@ def _tell(stdin: IO[str], lines: Sequence[str]) -> None:
 
 def _end(popen: "subprocess.Popen[str]", owner: int, readers: Sequence[Thread]) -> None:
     """Kills the process with all that it started, and nothing else."""
-    if os.getpid() != owner:
+    if os.getpid() != owner:  # a forked child closes nothing: what it holds is a copy
         return
     if popen.poll() is None:
         with suppress(ProcessLookupError):

@@ -25,7 +25,7 @@ from rlcap.metrics.ngrams import ORDERS
 
 @dataclass(frozen=True)
 class Matches:
-    """The n-gram of each order that begins at each word of each caption; (4, B, N, T) but for `lengths`."""
+    """The n-gram of each order that begins at each word of each caption; (4, T, B·N) but for `lengths`."""
 
     rows: Tensor  # repeat · patterns + pattern: a row of a PatternTable
     rarities: Tensor  # a row of PackedReferences.squared_idf
@@ -56,30 +56,32 @@ class PackedReferences:
         return self.ngrams.nbytes + self.matches.nbytes + sum(tensor.nbytes for tensor in tensors)
 
     def match(self, candidates: Candidates) -> Matches:
-        words, lengths, images = candidates.words, candidates.lengths, candidates.images
+        words, lengths = candidates.words.flatten(0, 1), candidates.lengths.flatten()
         if words.device.type == "cpu":  # elsewhere, to ask for the longest would be to wait for the device
-            words = words[..., : max(1, int(lengths.max()))]
-        words = words.clamp(0, len(self.numbers) - 1)  # anything may stand behind a caption's length
+            words = words[:, : max(1, int(lengths.max()))]
+        # Captions stand side by side: so each step of an n-gram is one stretch of memory. Whatever stands behind a
+        # caption's length only has to be a number of some word.
+        words = words.t().clamp(0, len(self.numbers) - 1).contiguous()
         if not self.end_token:
-            last = words.gather(-1, (lengths - 1).clamp_min(0)[..., None])[..., 0]
+            last = words.gather(0, (lengths - 1).clamp_min(0)[None])[0]
             lengths = lengths - ((last == self.end) & (lengths > 0)).to(lengths.dtype)
         place, rarities = self.ngrams.find(self._keys(words))
-        names = place.add_(rarities, alpha=self.rarity_unit).add_((images * self.image_unit)[:, None, None])
-        _, patterns = self.matches.find(names)
+        images = candidates.images.repeat_interleave(candidates.lengths.shape[1]) * self.image_unit
+        _, patterns = self.matches.find(place.add_(rarities, alpha=self.rarity_unit).add_(images))
         rows = patterns.add_(repeats(words), alpha=len(self.counts))
-        dtype = self.squared_idf.dtype
-        ends = torch.arange(words.shape[-1], device=words.device, dtype=dtype)
-        ends = ends + torch.arange(ORDERS, device=words.device, dtype=dtype)[:, None, None, None]
-        return Matches(rows, rarities, (lengths.to(dtype)[..., None] - ends).clamp_(0, 1), lengths)
+        counted = lengths.to(self.squared_idf.dtype)
+        ends = torch.arange(len(words) + ORDERS - 1, device=counted.device, dtype=counted.dtype)
+        inside = (counted - ends.unfold(0, len(words), 1)[..., None]).clamp_(0, 1)
+        return Matches(rows, rarities, inside, lengths.view(candidates.lengths.shape))
 
     def _keys(self, words: Tensor) -> Tensor:
-        """(B, N, T) ids -> (4, B, N, T): the key of the n-gram of each order that begins at each word."""
-        t = words.shape[-1]
-        numbers = F.pad(self.numbers.index_select(0, words.reshape(-1)).view(words.shape), (0, ORDERS - 1))
+        """(T, captions) ids -> (4, T, captions): the key of the n-gram of each order that begins at each word."""
+        t = len(words)
+        numbers = F.pad(self.numbers.index_select(0, words.view(-1)).view(words.shape), (0, 0, 0, ORDERS - 1))
         keys = numbers.new_empty(ORDERS, *words.shape)
-        keys[0] = numbers[..., :t]
+        keys[0] = numbers[:t]
         for n in range(1, ORDERS):
-            torch.add(numbers[..., n : n + t], keys[n - 1], alpha=self.factor, out=keys[n])
+            torch.add(numbers[n : n + t], keys[n - 1], alpha=self.factor, out=keys[n])
         return keys
 
 
@@ -101,16 +103,15 @@ class PatternTable:
 
 
 def repeats(words: Tensor) -> Tensor:
-    """(B, N, T) ids -> (4, B, N, T): at how many earlier places the n-gram that begins here stands."""
-    b, n, t = words.shape
-    # Captions stand side by side, (T, B·N): so each step of the comparison is one stretch of memory.
-    ids = words.reshape(b * n, t).t().to(torch.int32).contiguous()
-    earlier = F.pad(ids, (0, 0, t - 1, 0), value=-1).unfold(0, t, 1).transpose(1, 2)[:-1]  # (lag, T, B·N)
-    same = torch.eq(ids, earlier, out=torch.empty_like(earlier)).to(torch.uint8)  # a result in bool is ten times slower
-    found = torch.zeros(ORDERS, t, b * n, dtype=torch.uint8 if t <= 256 else torch.int32, device=ids.device)
+    """(T, captions) ids -> (4, T, captions): at how many earlier places the n-gram that begins here stands."""
+    t = len(words)
+    words = words.to(torch.int32)
+    earlier = F.pad(words, (0, 0, t - 1, 0), value=-1).unfold(0, t, 1).transpose(1, 2)[:-1]  # (lag, T, captions)
+    same = torch.eq(words, earlier, out=torch.empty_like(earlier)).to(torch.uint8)  # out of bool is ten times slower
+    found = torch.zeros(ORDERS, *words.shape, dtype=torch.uint8 if t <= 256 else torch.int32, device=words.device)
     both = same
     for order in range(min(ORDERS, t)):
         if order:
             both = both[:, :-1] & same[:, order:]
-        found[order, : t - order] = both.sum(0, dtype=found.dtype)
-    return found.transpose(1, 2).to(torch.int64, memory_format=torch.contiguous_format).view(ORDERS, b, n, t)
+        torch.sum(both, 0, dtype=found.dtype, out=found[order, : t - order])
+    return found
