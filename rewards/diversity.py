@@ -87,7 +87,7 @@ class SelfCider(Reward):
         roots = values.where(values > NO_PART * values.sum(-1, keepdim=True), 0).sqrt()
         share = roots[:, -1] / roots.sum(-1).clamp_min(torch.finfo(torch.double).tiny)
         diversity: Tensor = -share.where(share > 0, 1).log() / math.log(number)  # share 0: no caption has a word
-        return diversity.to(self.references.dtype)[:, None].expand(candidates.lengths.shape)
+        return diversity.to(self.references.dtype)[:, None].repeat(1, candidates.words.shape[1])
 
 
 def _cosines(weights: Tensor) -> Tensor:

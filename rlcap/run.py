@@ -32,8 +32,11 @@ from rlcap.materials import features_path
 from rlcap.metrics.pointing import Pointing
 from rlcap.models.encoders import frozen_encoder, weights_hash
 from rlcap.models.ensemble import Ensemble
+from rlcap.models.scorer import Scorer
+from rlcap.models.scorers import load_scorer
 from rlcap.models.seeing import Seeing
 from rlcap.recipe import load_recipe, revised
+from rlcap.retrieval import Retrieval, retrieve
 from rlcap.weights import WEIGHTS, find_weights, load_weights, save_weights
 
 ENCODER = "encoder.safetensors"
@@ -151,12 +154,7 @@ class Run:
 
     def check(self, data: DataSet, store: FeatureStore) -> None:
         """Refuses words and features that this policy was not trained on."""
-        mine, theirs = self.policy.codec.fingerprint, data.vocabulary.fingerprint
-        if mine != theirs:
-            raise CheckpointError(
-                f"{self.folder}: was trained with vocabulary {mine}, {data.path} has {theirs}; "
-                "evaluate on the data set that it was trained on"
-            )
+        check_words(self.folder, self.policy, data)
         self.sight.check(store, self.folder)
         check_size(self.policy, store)
 
@@ -190,6 +188,39 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
         )
     load_weights(weights, {"policy": policy}, vocabulary.fingerprint)
     return Run(folder, experiment, policy.to(chosen).eval(), sight, chosen)
+
+
+def search(
+    path: str | Path,
+    split: str | None = None,
+    data: str | None = None,
+    features: str | None = None,
+    device: str = "auto",
+    checkpoint: str = "best",
+) -> Retrieval:
+    """What the scorer that a run trained finds in a split (the recipe's own, unless named)."""
+    folder, chosen = Path(path), choose_device(device)
+    scorer, sight = load_scorer(folder, checkpoint)
+    experiment = load_recipe(folder / "config.yaml", unused=("trainer", "rewards"))
+    where = replace(experiment.data, path=data or experiment.data.path, features=features or experiment.data.features)
+    experiment = replace(experiment, data=where)
+    prepared = DataSet.load(where.path)
+    store = FeatureStore(features_path(experiment, prepared))
+    check_words(folder, scorer, prepared)
+    sight.check(store, folder)
+    check_size(scorer, store)
+    wanted = prepared.split(where.evaluate if split is None else split)
+    return retrieve(scorer.to(chosen), store, rows_for(experiment, store, wanted), wanted, chosen, where.max_words)
+
+
+def check_words(folder: Path, model: Policy | Scorer, data: DataSet) -> None:
+    """Refuses words that the model was not trained on."""
+    mine, theirs = model.codec.fingerprint, data.vocabulary.fingerprint
+    if mine != theirs:
+        raise CheckpointError(
+            f"{folder}: was trained with vocabulary {mine}, {data.path} has {theirs}; "
+            "evaluate on the data set that it was trained on"
+        )
 
 
 def train(

@@ -1,4 +1,4 @@
-"""`rlcap evaluate RUN`: free-running captions of a split and their metrics."""
+"""`rlcap evaluate RUN`: free-running captions of a split and their metrics; of a scorer, what it finds."""
 
 import argparse
 
@@ -22,8 +22,17 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from rlcap.run import load
+    from rlcap.recipe import load_recipe
+    from rlcap.run import load, search
+    from rlcap.weights import find_weights
 
+    find_weights(Path(arguments.run), arguments.checkpoint)
+    if load_recipe(Path(arguments.run) / "config.yaml", unused=("trainer", "rewards")).scorer is not None:
+        where = (arguments.split, arguments.data, arguments.features)
+        found = search(arguments.run, *where, arguments.device, arguments.checkpoint)
+        found.save(Path(arguments.out or Path(arguments.run) / "captions"), found.split)
+        print(json.dumps(found.corpus) if arguments.json else found.table())
+        return 0
     main = load(arguments.run, arguments.device, arguments.checkpoint)
     others = [load(path, arguments.device, arguments.checkpoint) for path in arguments.ensemble]
     settings = given(arguments)
