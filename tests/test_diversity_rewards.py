@@ -111,6 +111,15 @@ def test_self_cider(batch: tuple[list[list[Said]], int]) -> None:
         torch.testing.assert_close(scores.double(), wide, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("kind", [Distinct, SelfBleu, SelfCider])
+def test_a_caption_that_rides_along_changes_nothing(kind: Callable[[References], Reward]) -> None:
+    drawn = [([4, 5, 6, 7, 8], True), ([7, 5, 6, 4, 5], True)]
+    reward = kind(references_of(torch.float64))
+    alone = reward(candidates_of([drawn], 2))
+    for rider in drawn[1], ([8, 8], False):
+        assert torch.equal(reward(candidates_of([[*drawn, rider]], 2))[:, :2], alone)
+
+
 @settings(max_examples=60, deadline=None)
 @given(batches(), st.integers(1, 4))
 def test_health_rewards(batch: tuple[list[list[Said]], int], n: int) -> None:

@@ -117,7 +117,7 @@ def test_a_batch_larger_than_the_pipes_does_not_jam(java, echo):
 
 def test_a_process_that_does_not_listen_is_ended_too(java, echo):
     java.install("time.sleep(600)")
-    with pytest.raises(ComponentError, match="no answer for 0.5 s"):
+    with pytest.raises(ComponentError, match=r"no answer for 0\.5 s"):
         echo.ask(["0" * 300] * 1000, 1, 0.5, float)  # more than a pipe holds
 
 
