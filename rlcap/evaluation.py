@@ -16,8 +16,9 @@ from rlcap.data.dataset import Split
 from rlcap.data.frequencies import END, DocumentFrequencies
 from rlcap.decoding.decode import Hypothesis, decode
 from rlcap.files import write_text
-from rlcap.metrics import NAMES, evaluate_captions
+from rlcap.metrics import JAVA_NAMES, METRICS, NAMES, evaluate_captions
 from rlcap.metrics.cider import cider_d
+from rlcap.metrics.diversity import health
 from rlcap.metrics.pointing import Pointing, pointing
 from rlcap.progress import track
 
@@ -25,6 +26,15 @@ IMAGES_AT_ONCE = 50
 EVALUATED = {
     **{key: name for key, name in NAMES.items() if key != "cider"},
     "cider_d_training": "CIDEr-D, training's frequencies and end token",
+}
+# What else shows whether captions are sound; the length is in words, the rest are shares.
+HEALTH = {
+    "length": "words a caption",
+    "bad_ending": "captions that end in the middle",
+    "repetition": "word pairs said again in the caption",
+    "vocabulary_use": "words of the vocabulary that are said",
+    "distinct_1": "different words among all said",
+    "distinct_2": "different word pairs among all said",
 }
 
 
@@ -36,12 +46,16 @@ class Evaluation:
     image_ids: list[int | str]
     captions: list[str]
     corpus: dict[str, float]  # metric -> value over the whole split, between 0 and 1 (CIDEr: 0 and 10)
+    health: dict[str, float]  # by the keys of HEALTH
     per_image: dict[str, list[float]] = field(repr=False)
 
     def table(self) -> str:
-        """For people: a line a metric, x100 as papers print it."""
-        width = max(len(name) for name in EVALUATED.values())
-        return "\n".join(f"{EVALUATED[key]:<{width}}  {100 * self.corpus[key]:7.2f}" for key in EVALUATED)
+        """For people: a line a figure, metrics and shares x100 as papers print them."""
+        names = EVALUATED | JAVA_NAMES | HEALTH
+        figures = self.corpus | self.health
+        shown = {names[key]: value * (1 if key == "length" else 100) for key, value in figures.items()}
+        width = max(map(len, shown))
+        return "\n".join(f"{name:<{width}}  {value:7.2f}" for name, value in shown.items())
 
     def line(self) -> str:
         """The figures that tell most, x100."""
@@ -54,7 +68,8 @@ class Evaluation:
             for image, caption in zip(self.image_ids, self.captions, strict=True)
         ]
         write_text(folder / f"{name}.json", json.dumps(results, ensure_ascii=False, indent=0))
-        scores: dict[str, Any] = {"split": self.split, "corpus": self.corpus, "per_image": self.per_image}
+        scores: dict[str, Any] = {"split": self.split, "corpus": self.corpus, "health": self.health}
+        scores["per_image"] = self.per_image
         write_text(folder / f"{name}_scores.json", json.dumps(scores))
 
 
@@ -86,11 +101,15 @@ def evaluate(
     settings: Decoding,
     device: torch.device,
     seed: int = 1,
+    metrics: Sequence[str] = (),
 ) -> Evaluation:
-    """Captions this split and scores it. Teacher forcing has no part in it."""
+    """Captions this split and scores it, by `metrics` (the Java ones, say) besides the usual ones.
+
+    Teacher forcing has no part in it.
+    """
     hypotheses = caption_split(policy, source, rows, settings, device, seed, f"captioning {split.name}")
     words = [list(hypothesis.words) for hypothesis in hypotheses]
-    scores = dict(evaluate_captions(words, split.tokens))
+    scores = dict(evaluate_captions(words, split.tokens, (*METRICS, *metrics)))
     scores["cider_d_training"] = cider_d(
         [[*caption, END] for caption in words],
         [[[*reference, END] for reference in references] for references in split.tokens],
@@ -101,6 +120,7 @@ def evaluate(
         image_ids=[record.image if record.image_id is None else record.image_id for record in split.records],
         captions=[hypothesis.text for hypothesis in hypotheses],
         corpus={name: float(result.corpus) for name, result in scores.items()},
+        health=health(words, [len(caption) < settings.length for caption in words], policy.codec.size),
         per_image={name: result.per_image.tolist() for name, result in scores.items()},
     )
 

@@ -125,11 +125,12 @@ class Run:
         data: str | None = None,
         features: str | None = None,
         with_others: Sequence["Run"] = (),
+        metrics: Sequence[str] = (),
         **decoding: Any,
     ) -> tuple[Evaluation, Pointing | None]:
         """The metrics of a split (the recipe's own, unless named), and how well attention points where that is known.
 
-        `with_others` decodes with the mean of several runs' distributions.
+        `with_others` decodes with the mean of several runs' distributions; `metrics`: "meteor", "spice", "cider" too.
         """
         where = self.experiment.data
         where = replace(where, path=data or where.path, features=features or where.features)
@@ -145,7 +146,7 @@ class Run:
             policy = Ensemble([self.policy, *(run.policy for run in with_others)])
         settings = revised(self.experiment.decoding, **decoding)
         seed = self.experiment.training.seed
-        result = evaluate(policy, store, rows, chosen, prepared.frequencies, settings, self.device, seed)
+        result = evaluate(policy, store, rows, chosen, prepared.frequencies, settings, self.device, seed, metrics)
         grid = self.policy.encoder.shape.grid if isinstance(self.policy, Seeing) else store.shape.grid
         pointed = None
         if grid is not None and any(record.mentions for record in chosen.records):

@@ -134,6 +134,7 @@ def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger)
     value = result.corpus[settings.metric]
     logger.scalars(progress.update, {f"eval/{result.split}/{key}": score for key, score in result.corpus.items()})
     if isinstance(result, Evaluation):
+        logger.scalars(progress.update, {f"health/{result.split}/{key}": value for key, value in result.health.items()})
         logger.text(progress.update, f"captions/{result.split}", "  \n".join(result.captions[:10]))
     result.save(folder / "captions", f"{result.split}_{progress.update:07d}")
     gained = progress.best is None or value > progress.best

@@ -64,7 +64,8 @@ def references_of(world: World, dtype: torch.dtype = torch.float32, vocabulary: 
 def candidates_of(world: World, garbage: int = 0, vocabulary: Vocabulary = VOCABULARY) -> Candidates:
     """As a rollout gives them; `garbage` makes what stands behind the captions."""
     ids = [
-        [vocabulary.encode(words) + [vocabulary.end] * ended for words, ended in captions] for _, captions in world.batch
+        [vocabulary.encode(words) + [vocabulary.end] * ended for words, ended in captions]
+        for _, captions in world.batch
     ]
     longest = max(len(tokens) for captions in ids for tokens in captions) + garbage % 3
     behind = np.random.default_rng(garbage).integers(-100, 100, (len(ids), len(ids[0]), longest))

@@ -44,7 +44,7 @@ def tree(tmp_path_factory) -> Path:
 def shipped(tree) -> set[str]:
     """The files that the wheel must hold."""
     sources = [path for folder in ("rlcap", *AT_THE_ROOT) for path in (tree / folder).rglob("*")]
-    kept = [path for path in sources if path.suffix in (".py", ".yaml") or path.name == "py.typed"]
+    kept = [path for path in sources if path.suffix in (".py", ".yaml", ".java") or path.name == "py.typed"]
     names = [path.relative_to(tree).as_posix() for path in kept]
     return {name if name.startswith("rlcap/") else f"rlcap/{name}" for name in names}
 

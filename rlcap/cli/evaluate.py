@@ -13,6 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ensemble", metavar="RUN", nargs="+", default=[], help="decode together with these runs")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
     parser.add_argument("--out", metavar="FOLDER", help="where captions and scores go (default: RUN/captions)")
+    parser.add_argument("--metrics", metavar="NAME", nargs="+", default=[], help="besides: meteor, spice (Java), cider")
     parser.add_argument("--json", action="store_true", help="print the corpus metrics as JSON")
     parser.add_argument("--device", default="auto")
     add_switches(parser)
@@ -36,7 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     main = load(arguments.run, arguments.device, arguments.checkpoint)
     others = [load(path, arguments.device, arguments.checkpoint) for path in arguments.ensemble]
     settings = given(arguments)
-    result, pointed = main.evaluate(arguments.split, arguments.data, arguments.features, others, **settings)
+    result, pointed = main.evaluate(
+        arguments.split, arguments.data, arguments.features, others, arguments.metrics, **settings
+    )
     folder = Path(arguments.out) if arguments.out else main.folder / "captions"
     way = "_".join(f"{name}{value}" for name, value in settings.items())
     name = "_".join(part for part in (result.split, "ensemble" if others else "", way) if part)

@@ -26,6 +26,7 @@ NAMES = {
     "cider": "CIDEr",
 }
 JAVA_NAMES = {"meteor": "METEOR", "spice": "SPICE"}  # evaluated on request only
+METRICS = ("bleu", "rouge_l", "cider_d")  # what evaluation shows unasked
 _SINGLE: dict[str, Callable[[Sequence[Words], Sequence[Sequence[Words]]], Result]] = {
     "rouge_l": rouge_l,
     "cider_d": cider_d,
@@ -38,7 +39,7 @@ _SINGLE: dict[str, Callable[[Sequence[Words], Sequence[Sequence[Words]]], Result
 def evaluate_captions(
     captions: Sequence[Words],  # one an image
     references: Sequence[Sequence[Words]],
-    metrics: Sequence[str] = ("bleu", "rouge_l", "cider_d"),
+    metrics: Sequence[str] = METRICS,
 ) -> dict[str, Result]:
     """By the keys of NAMES and JAVA_NAMES. CIDEr uses the document frequencies of these references, as published."""
     results: dict[str, Result] = {}

@@ -1,0 +1,161 @@
+"""What an environment is about: images, what people said of them, and who judges a caption."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from rlcap.config import Term
+from rlcap.contracts import Codec, Features, FeatureShape, Judge
+from rlcap.data.dataset import DataSet
+from rlcap.data.features import FeatureStore
+from rlcap.data.frequencies import DocumentFrequencies
+from rlcap.data.images import read_image
+from rlcap.data.references import References
+from rlcap.data.scenes import scene
+from rlcap.data.tokens import TOKENISER, tokenise
+from rlcap.data.vocabulary import Vocabulary
+from rlcap.errors import ConfigError
+from rlcap.rewards.combination import make_rewards
+
+GRID = 4  # the features of the tiny world: 4x4 patches
+CIDER_D: Mapping[str, Term] = {"cider_d": Term("cider_d")}
+UNBOUNDED = 1e30  # no feature is larger; infinity itself is no bound of a space that can be sampled
+
+
+class Source(Protocol):
+    """The features of a world's images."""
+
+    shape: FeatureShape
+    bounds: tuple[float, float]
+
+    def read(self, images: Tensor) -> Features:
+        """(rows,) images, as `World.references` counts them -> new tensors on their device."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """Shared by all environments that are about it, and never copied."""
+
+    source: Source
+    references: References  # its images are the world's images, and its device the environment's
+    judge: Judge
+    codec: Codec  # how agents spell: an action is an id of it
+    pictures: Callable[[int], Image.Image] | None = None  # for rendering
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def __deepcopy__(self, memo: Any) -> "World":  # gymnasium copies the arguments of an environment
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.references.device
+
+    @property
+    def unknown(self) -> int:
+        """What is written where an agent says what is no word."""
+        unknown: int = getattr(self.codec, "unknown", self.codec.pad)
+        return unknown
+
+
+class Resident:
+    """Features that all fit into the device's memory: reading them never waits for the host."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self.shape = FeatureShape(*features.values.shape[1:], grid=features.grid)
+        self.bounds = float(features.values.min()), float(features.values.max())
+
+    def read(self, images: Tensor) -> Features:
+        values, mask = (part.index_select(0, images) for part in (self._features.values, self._features.mask))
+        return Features(values, mask, self._features.grid)
+
+
+class Stored:
+    """Features in a file. Reading them waits for the device, and for the disk where the images are new ones."""
+
+    bounds = (-UNBOUNDED, UNBOUNDED)
+
+    def __init__(self, store: FeatureStore, rows: np.ndarray) -> None:
+        if store.kind == "pixels":
+            raise ConfigError(f"{store.path}: holds pixels; an environment shows features: rlcap features extract")
+        self._store, self._rows, self.shape = store, rows, store.shape
+        self._asked, self._read = np.empty(0, np.int64), store.read(rows[:0])
+
+    def read(self, images: Tensor) -> Features:
+        asked = images.cpu().numpy()
+        if not np.array_equal(asked, self._asked):
+            self._asked, self._read = asked.copy(), self._store.read(self._rows[asked])
+        found = self._read
+        return Features(found.values.clone(), found.mask.clone(), found.grid).to(images.device)
+
+
+@cache
+def tiny_world(count: int = 32, *, difficulty: int = 1, seed: int = 0, device: str = "cpu") -> World:
+    """Made-up scenes, judged by CIDEr-D. Features: the mean and the deviation of the colours in 4x4 patches."""
+    made = [scene(seed, index, difficulty) for index in range(count)]
+    names = [f"scene-{difficulty}-{seed}-{index:06d}.png" for index in range(count)]
+    raw = [each.captions for each in made]
+    tokens = [[tokenise(caption) for caption in captions] for captions in raw]
+    vocabulary = Vocabulary.build((words for image in tokens for words in image), 1, TOKENISER)
+    frequencies = DocumentFrequencies.build(tokens, "made-up scenes")
+    references = References(names, tokens, raw, vocabulary, frequencies, torch.device(device))
+    patches = _patches(torch.from_numpy(np.stack([each.image for each in made])))
+    features = Features(patches, torch.ones(patches.shape[:2], dtype=torch.bool), (GRID, GRID)).to(device)
+    pictures = partial(_scene_picture, seed, difficulty)
+    return World(Resident(features), references, make_rewards(CIDER_D, references), vocabulary, pictures)
+
+
+def world_of(
+    path: str | Path,
+    split: str = "train",
+    *,
+    features: str | Path | None = None,  # None: the one .h5 file of the folder
+    pictures: str | Path | None = None,  # a folder, for rendering
+    rewards: Mapping[str, Term] = CIDER_D,
+    device: str = "cpu",
+) -> World:
+    """A split of a prepared data set."""
+    data = DataSet.load(path)
+    part = data.split(split)
+    if features is None:
+        found = sorted(data.path.glob("*.h5"))
+        if len(found) != 1:
+            raise ConfigError(f"{data.path}: holds {len(found)} feature files; name one with features=FILE.h5")
+        features = found[0]
+    store = FeatureStore(features)
+    references = References.of(part, data.vocabulary, data.frequencies, torch.device(device))
+    files = [record.file or record.image for record in part.records]
+    return World(
+        Stored(store, store.rows(part.images)),
+        references,
+        make_rewards(rewards, references),
+        data.vocabulary,
+        None if pictures is None else partial(_file_picture, Path(pictures), files),
+    )
+
+
+def _patches(pictures: Tensor) -> Tensor:
+    """(B, 64, 64, 3) levels -> (B, 16, 6) in [0, 1]."""
+    pixels = pictures.permute(0, 3, 1, 2) / 255
+    mean = F.adaptive_avg_pool2d(pixels, GRID)
+    deviation = (F.adaptive_avg_pool2d(pixels.square(), GRID) - mean.square()).clamp_min(0).sqrt()
+    return torch.cat((mean, deviation), 1).flatten(2).transpose(1, 2).contiguous()
+
+
+def _scene_picture(seed: int, difficulty: int, image: int) -> Image.Image:
+    return Image.fromarray(scene(seed, image, difficulty).image)
+
+
+def _file_picture(folder: Path, files: list[str], image: int) -> Image.Image:
+    return read_image(folder / files[image])
