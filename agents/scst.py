@@ -1,10 +1,13 @@
-"""Self-critical sequence training: drawn captions against the greedy one (Rennie et al. 2017, arXiv 1612.00563).
+"""Self-critical sequence training (Rennie et al. 2017, arXiv 1612.00563): drawn captions against a baseline.
+
+With `baseline: greedy` it is the paper's; the others are in rlcap.agents.baselines.
 
 The curves that it logs:
 - `reward/total`: the weighted sum of all rewards, mean over the drawn captions. It should rise.
 - `reward/LABEL/raw` and `/weighted`: each reward as it judges, and as it counts.
-- `reward/greedy`: the same sum for the greedy captions, the baseline. It should rise with it and stay above it.
-- `advantage/deviation`: of drawn minus greedy. Near 0, nothing is left to learn from.
+- `reward/greedy`: the same sum for the greedy captions, if they are the baseline. It should rise too, and stay above.
+- `advantage/mean`: near 0 with a fair baseline; with the greedy one it is below 0 as long as draws are worse.
+- `advantage/deviation`: near 0, nothing is left to learn from.
 - `loss/policy_gradient`: its gradient is what matters; its value says nothing.
 - `caption/length`: words of the drawn captions, the end token among them.
 - `optimiser/gradient_norm`, `optimiser/rate`: as in cross-entropy.
@@ -16,6 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rlcap import losses
+from rlcap.agents.baselines import make_baseline
 from rlcap.agents.optimisers import Descent, Optimiser
 from rlcap.agents.rollout import roll_out
 from rlcap.config import AboveZero, Positive
@@ -25,7 +29,7 @@ from rlcap.errors import ConfigError
 
 
 class SCST:
-    """REINFORCE with the reward of the greedy caption as its baseline. It starts from a cross-entropy model."""
+    """REINFORCE over whole captions. It starts from a cross-entropy model (`training.start`)."""
 
     def __init__(
         self,
@@ -35,12 +39,14 @@ class SCST:
         samples: Positive = 5,  # an image
         length: Positive = 20,  # words at most, the end token among them
         temperature: AboveZero = 1.0,
+        baseline: str = "greedy",
         optimiser: Optimiser = Optimiser(lr=5e-5),  # noqa: B008  frozen
     ) -> None:
         if course.judge is None:
             raise ConfigError("trainer scst: learns from rewards, and the recipe has none; give it 'rewards: cider_d'")
         self.policy, self.course, self.judge = policy, course, course.judge
         self.samples, self.length, self.sampling = samples, length, Sampling(temperature)
+        self.baseline = make_baseline(baseline, samples)
         self.descent = Descent(policy.parameters(), optimiser, course.updates)
 
     @property
@@ -58,25 +64,27 @@ class SCST:
                 length=self.length,
                 seed=self.course.seed,
                 update=self.descent.done,
-                greedy=True,
+                greedy=self.baseline.greedy,
                 sampling=self.sampling,
             )
             words, mask = (tensor[:, : self.samples] for tensor in (rollout.captions.words, rollout.captions.mask))
             logits = self.policy(batch.features, words, want=["logits"]).logits
         log_prob = losses.word_log_prob(logits, words, self.policy.codec.banned, self.sampling.temperature)
-        advantage = rollout.rewards - rollout.greedy[:, None]
+        advantage = self.baseline(rollout)
         loss = losses.policy_gradient(log_prob, advantage, mask)
         return {
             "loss/policy_gradient": loss.detach(),
+            "advantage/mean": advantage.mean(),
             "advantage/deviation": advantage.std(),
-            "reward/greedy": rollout.greedy.mean(),
+            **({"reward/greedy": rollout.greedy.mean()} if self.baseline.greedy else {}),
             "caption/length": mask.sum(-1).float().mean(),
             **rollout.judgement.curves(self.samples),
             **self.descent.step(loss),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"descent": self.descent.state_dict()}
+        return {"descent": self.descent.state_dict(), "baseline": self.baseline.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.descent.load_state_dict(state["descent"])
+        self.baseline.load_state_dict(state["baseline"])

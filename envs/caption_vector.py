@@ -68,7 +68,6 @@ class CaptionVectorEnv(VectorEnv[Observation, Actions, Tensor]):
         if "images" not in options and samples != 1:
             raise ConfigError("reset: 'samples' says how many captions each of 'images' gets; give those too")
         images = self.episodes.chosen(options["images"], samples) if "images" in options else None
-        self.episodes.samples = samples
         self.episodes.begin(rows, images)
         self._begun, self._attention = True, None
         return self._observation(), self._info()

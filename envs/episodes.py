@@ -38,7 +38,6 @@ class Episodes:
         codec, device = world.codec, world.device
         self.captions = Written.empty(rows, self.length, codec.pad, device)
         self.images = torch.zeros(rows, dtype=torch.long, device=device)
-        self.samples = 1  # neighbouring rows that are about one image
         self._earned = torch.zeros(rows, device=device, dtype=world.references.dtype)
         self._seeds, self._episodes = torch.zeros_like(self.images), torch.full_like(self.images, -1)
         self.legal = torch.ones(codec.size, dtype=torch.bool, device=device)
@@ -75,9 +74,9 @@ class Episodes:
 
     def _judged(self) -> Tensor:
         """(rows,) of the captions as they stand. Rewards learn nothing from them: none counts as drawn."""
-        grouped = self.captions.words.unflatten(0, (-1, self.samples))
-        lengths, images = (part.view(-1, self.samples) for part in (self.captions.step, self.images))
-        return self.world.judge(Candidates(grouped, lengths, images[:, 0], drawn=0)).total.flatten()
+        captions = self.captions
+        candidates = Candidates(captions.words[:, None], captions.step[:, None], self.images, drawn=0)
+        return self.world.judge(candidates).total[:, 0]
 
     def legal_words(self) -> Tensor:
         """(rows, V) bool, new."""

@@ -1,10 +1,8 @@
-"""A hash table over int64 keys that answers a whole tensor of them in one round, on any device.
+"""Hash tables over integer keys that answer a whole tensor of them in one round, on any device.
 
-A key is multiplied by an odd number (mod 2^64, which is invertible): the top `bits` of the product give its home,
-the next bits its group, and every group has a displacement that was chosen when the table was made so that
-home XOR displacement is free for each of its keys (hash and displace: Belazzougui et al. 2009). A place holds one
-word: the rest of the product, which together with the place says which key it is, and the key's value. So a look-up
-reads two numbers, never searches, and is exact for any 64-bit key.
+Both are perfect hashes (Belazzougui et al. 2009, "Hash, displace, and compress"): keys fall into small groups, and each
+group has a number, chosen when the table was made, that sends its keys to places of their own. So a look-up reads
+that number and one place, never searches, and is exact: the place says which key it belongs to.
 """
 
 from dataclasses import dataclass
@@ -18,10 +16,18 @@ Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 LOAD = 0.8  # the largest share of places that are taken
 TRIES = 10_000  # displacements for a group, before another multiplier is chosen
+HASH = 44  # a sectioned table's places come from the product's bits above this one
 
 
 @dataclass(frozen=True)
 class Lookup:
+    """64-bit keys -> values.
+
+    A key times an odd number (mod 2^64, so no two keys give one product) has its home in the top `bits` of the product
+    and its group in the next. Its place is home XOR the group's displacement. There stand the product's other bits,
+    which together with the place tell the key, and the value.
+    """
+
     multiplier: int
     bits: int  # there are 2^bits places
     group_bits: int
@@ -66,6 +72,92 @@ class Lookup:
         places = np.zeros(1 << bits, np.int64)
         places[home ^ displacements[group]] = (product << bits) | values
         return Lookup(multiplier, bits, group_bits, torch.from_numpy(displacements), torch.from_numpy(places), absent)
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Keys below 2^key_bits -> values, in many sections (one an image), each a stretch of 2^k places.
+
+    What one section holds lies together in memory, so that a batch of few images touches few pages. The place is
+    the bits above HASH of key · multiplier of the group; the key itself stands there, and the value.
+    """
+
+    key_bits: int
+    sections: Tensor  # (2, sections) int64: first place, places - 1
+    multipliers: Tensor  # (places / 4,) int64, odd: of each group
+    places: Tensor  # int64
+    absent: int
+
+    def find(self, keys: Tensor, section: Tensor) -> Tensor:
+        """Of keys (…, K) in the sections (K,): their values; 0 or `absent` for what is not there."""
+        first, mask = self.sections.index_select(1, section)
+        group = (keys & (mask >> 2)).add_(first >> 2)
+        product = self.multipliers.index_select(0, group.view(-1)).view(keys.shape).mul_(keys)
+        place = product.bitwise_right_shift_(HASH).bitwise_and_(mask).add_(first)
+        word = self.places.index_select(0, place.view(-1)).view(keys.shape)
+        return word.bitwise_xor_(keys << (63 - self.key_bits)).clamp_(0, self.absent)
+
+    @property
+    def nbytes(self) -> int:
+        return self.sections.nbytes + self.multipliers.nbytes + self.places.nbytes
+
+    def to(self, device: torch.device) -> "Sections":
+        parts = (part.to(device) for part in (self.sections, self.multipliers, self.places))
+        return Sections(self.key_bits, *parts, self.absent)
+
+
+class SectionsBuilder:
+    """Sections, added some at a time and in order."""
+
+    def __init__(self, key_bits: int) -> None:
+        self._key_bits = key_bits
+        self._random = np.random.default_rng(0)
+        self._parts: list[tuple[Ints, Ints, Ints]] = []
+        self._places = 0
+        self._absent = 1
+
+    def add(self, section: Ints, keys: Ints, values: Ints, sections: int) -> None:
+        """The keys of the next `sections` sections, sorted by section; in each, all keys differ. Values from 1 on."""
+        needed = np.bincount(section, minlength=sections) / LOAD
+        sizes = 1 << np.maximum(2, np.ceil(np.log2(needed.clip(1))).astype(np.int64))
+        first, mask = sizes.cumsum() - sizes, sizes - 1
+        group = (first[section] >> 2) + (keys & (mask[section] >> 2))
+        order = group.argsort()
+        section, keys, values = section[order], keys[order], values[order]
+        multipliers, place = self._placed(group[order], keys, first[section], mask[section], int(sizes.sum()))
+        places = np.zeros(int(sizes.sum()), np.int64)
+        places[place] = (keys << (63 - self._key_bits)) | values
+        self._parts.append((np.stack([first + self._places, mask]), multipliers, places))
+        self._places += len(places)
+        self._absent = max(self._absent, int(values.max(initial=0)) + 1)
+
+    def done(self) -> Sections:
+        sections, multipliers, places = (
+            torch.from_numpy(np.concatenate(parts, -1)) for parts in zip(*self._parts, strict=True)
+        )
+        return Sections(self._key_bits, sections, multipliers, places, self._absent)
+
+    def _placed(self, group: Ints, keys: Ints, first: Ints, mask: Ints, total: int) -> tuple[Ints, Ints]:
+        """The multiplier of each group, the largest groups first, and the place of each key."""
+        sizes = np.bincount(group, minlength=total >> 2)
+        begin = sizes.cumsum() - sizes
+        multipliers = np.ones(total >> 2, np.int64)
+        place = np.zeros(len(keys), np.int64)
+        taken = np.zeros(total, np.bool_)
+        claims = np.zeros(total, np.int32)
+        for size in range(int(sizes.max(initial=0)), 0, -1):
+            waiting = np.flatnonzero(sizes == size)
+            while len(waiting):
+                members = begin[waiting, None] + np.arange(size)
+                multiplier = self._random.integers(-(1 << 62), 1 << 62) * 2 + 1
+                tried = first[members] + ((keys[members] * multiplier >> HASH) & mask[members])
+                claims[tried] = members  # of several claims on a place one stands
+                won = ((claims[tried] == members) & ~taken[tried]).all(1)
+                taken[tried[won]] = True
+                place[members[won]] = tried[won]
+                multipliers[waiting[won]] = multiplier
+                waiting = waiting[~won]
+        return multipliers, place
 
 
 def _field(product: Ints, skipped: int, width: int) -> Ints:

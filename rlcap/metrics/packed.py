@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcap.contracts import Candidates
-from rlcap.metrics.lookup import Lookup
+from rlcap.metrics.lookup import Lookup, Sections
 from rlcap.metrics.ngrams import ORDERS
 
 
@@ -42,9 +42,7 @@ class PackedReferences:
     factor: int  # P
     numbers: Tensor  # (V,): the number of each token id
     ngrams: Lookup  # key of an n-gram -> its rarity; its place there is its name
-    matches: Lookup  # image, rarity and name of an n-gram -> the pattern of its counts in the image's references
-    rarity_unit: int
-    image_unit: int
+    matches: Sections  # of each image: rarity and name of an n-gram -> the pattern of its counts in the references
     squared_idf: Tensor  # (rarities + 2,); the first and the last are an unknown n-gram's
     counts: Tensor  # (patterns + 2, R): how often an n-gram stands in each reference; first and last: in none
     lengths: Tensor  # (images, R): words of each reference; -1 where an image has fewer
@@ -66,8 +64,9 @@ class PackedReferences:
             last = words.gather(0, (lengths - 1).clamp_min(0)[None])[0]
             lengths = lengths - ((last == self.end) & (lengths > 0)).to(lengths.dtype)
         place, rarities = self.ngrams.find(self._keys(words))
-        images = candidates.images.repeat_interleave(candidates.lengths.shape[1]) * self.image_unit
-        _, patterns = self.matches.find(place.add_(rarities, alpha=self.rarity_unit).add_(images))
+        images = candidates.images[:, None].expand_as(candidates.lengths).reshape(-1)
+        # An unknown n-gram has another n-gram's place, but no n-gram's rarity: so no image has it.
+        patterns = self.matches.find(place.add_(rarities, alpha=1 << self.ngrams.bits), images)
         rows = patterns.add_(repeats(words), alpha=len(self.counts))
         counted = lengths.to(self.squared_idf.dtype)
         ends = torch.arange(len(words) + ORDERS - 1, device=counted.device, dtype=counted.dtype)

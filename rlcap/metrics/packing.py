@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from rlcap.data.frequencies import DocumentFrequencies
 from rlcap.data.references import References
 from rlcap.data.vocabulary import END, SPECIALS
-from rlcap.errors import DataError
-from rlcap.metrics.lookup import Ints, Lookup
+from rlcap.metrics.lookup import Ints, Lookup, Sections, SectionsBuilder
 from rlcap.metrics.ngrams import ORDERS, Words, check_references
 from rlcap.metrics.packed import PackedReferences
 
 NOWHERE = 1  # the number of a word that no reference has
 FIELD = 1 << 16
+CHUNK = 4096  # images at a time: what bounds the memory of packing
+Floats = NDArray[np.float64]
 Grams = NDArray[np.int32]  # (n-grams, n): the numbers of their words
 
 
@@ -62,15 +63,18 @@ class _Text:
         cell = owner * self.most + np.arange(len(captions)) - first  # of a reference, in tables (images, R)
         self.lengths = np.full((self.images, self.most), -1)
         self.lengths.flat[cell] = lengths
-        self.cell = np.repeat(cell, lengths)  # of a word
+        self._cell = np.repeat(cell, lengths)  # of a word
         self._left = np.repeat(lengths.cumsum(), lengths) - np.arange(len(self.words))  # words to the reference's end
+        self._ends = np.concatenate([[0], lengths.cumsum()])[np.concatenate([[0], each.cumsum()])]  # of each image
 
-    def grams(self, n: int) -> tuple[Grams, Ints]:
-        """Every n-gram of every reference, and the cell of the reference."""
-        begins = np.flatnonzero(self._left >= n)
+    def grams(self, n: int, images: slice = slice(None)) -> tuple[Grams, Ints]:
+        """Every n-gram of every reference of the images, and the cell of the reference."""
+        start, stop, _ = images.indices(self.images)
+        words = slice(self._ends[start], self._ends[stop])
+        begins = np.flatnonzero(self._left[words] >= n)
         if not len(begins):
             return np.zeros((0, n), np.int32), begins
-        return sliding_window_view(self.words, n)[begins], self.cell[begins]
+        return sliding_window_view(self.words[words], n)[begins], self._cell[words][begins]
 
 
 def _pack(references: References, end_token: bool) -> PackedReferences:
@@ -87,30 +91,7 @@ def _pack(references: References, end_token: bool) -> PackedReferences:
     values, rarities = np.unique(counts, return_inverse=True)
     idf = np.log(frequencies.images) - np.log(np.concatenate([[1], values, [1]]))
     ngrams = Lookup.build(known, rarities + 1)
-    rarity_unit = 1 << ngrams.bits
-    image_unit = rarity_unit * len(idf)
-    if text.images * text.most * image_unit >= 1 << 63:
-        raise DataError(f"{text.images} images have too many references for one table; train on a part of them")
-
-    names, tables, squares = [], [], []
-    for n in range(1, ORDERS + 1):
-        grams, cell = text.grams(n)
-        place, rarity = (found.numpy() for found in ngrams.find(torch.from_numpy(_key(grams, factor))))
-        image, reference = np.divmod(cell, text.most)
-        name = image * image_unit + rarity * rarity_unit + place
-        name, count = np.unique(name * text.most + reference, return_counts=True)
-        name, reference = np.divmod(name, text.most)
-        image, rarity = np.divmod(name, image_unit)
-        weights = (count * idf[rarity // rarity_unit]) ** 2
-        squares.append(np.bincount(image * text.most + reference, weights, text.images * text.most))
-        new = np.diff(name, prepend=-1) != 0
-        table = np.zeros((int(new.sum()), text.most), np.min_scalar_type(len(text.words)))
-        table[new.cumsum() - 1, reference] = count
-        names.append(name[new])
-        tables.append(table)
-    patterns, pattern = _distinct_rows(np.concatenate(tables))
-    none = np.zeros_like(patterns, shape=(1, text.most))
-    norms = np.sqrt(squares).reshape(ORDERS, text.images, text.most).swapaxes(0, 1)
+    matches, counts, norms = _matches(text, factor, ngrams, idf)
 
     def tensor(array: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
@@ -121,14 +102,44 @@ def _pack(references: References, end_token: bool) -> PackedReferences:
         factor=factor,
         numbers=torch.tensor(codec, device=device),
         ngrams=ngrams.to(device),
-        matches=Lookup.build(np.concatenate(names), pattern + 1).to(device),
-        rarity_unit=rarity_unit,
-        image_unit=image_unit,
+        matches=matches.to(device),
         squared_idf=tensor(idf**2, dtype),
-        counts=tensor(np.concatenate([none, patterns, none]).astype(np.int64), dtype),
+        counts=tensor(counts, dtype),
         lengths=tensor(text.lengths, torch.int64),
         norms=tensor(norms, dtype),
     )
+
+
+def _matches(text: _Text, factor: int, ngrams: Lookup, idf: Floats) -> tuple[Sections, Floats, Floats]:
+    """Image and n-gram -> the pattern of its counts in the references; the patterns; the norms (images, 4, R)."""
+    key_bits = ngrams.bits + len(idf).bit_length()
+    table = SectionsBuilder(key_bits)
+    patterns = {bytes(8 * text.most): 0}  # the first stands for no match
+    norms = np.zeros((text.images, ORDERS, text.most))
+    for begin in range(0, text.images, CHUNK):
+        images = slice(begin, min(begin + CHUNK, text.images))
+        many = images.stop - images.start
+        names, counts = [], []
+        for n in range(1, ORDERS + 1):
+            grams, cell = text.grams(n, images)
+            place, rarity = (found.numpy() for found in ngrams.find(torch.from_numpy(_key(grams, factor))))
+            image, reference = np.divmod(cell - begin * text.most, text.most)
+            name = (image << key_bits) + (rarity << ngrams.bits) + place
+            name, count = np.unique(name * text.most + reference, return_counts=True)
+            name, reference = np.divmod(name, text.most)
+            weight = (count * idf[(name & ((1 << key_bits) - 1)) >> ngrams.bits]) ** 2
+            square = np.bincount((name >> key_bits) * text.most + reference, weight, many * text.most)
+            norms[images, n - 1] = np.sqrt(square).reshape(many, text.most)
+            new = np.diff(name, prepend=-1) != 0
+            names.append(name[new])
+            counts.append(np.zeros((len(names[-1]), text.most), np.int64))
+            counts[-1][new.cumsum() - 1, reference] = count
+        distinct, number = _distinct_rows(np.concatenate(counts))
+        pattern = np.array([patterns.setdefault(row.tobytes(), len(patterns)) for row in distinct], np.int64)
+        name = np.concatenate(names)
+        table.add(name >> key_bits, name & ((1 << key_bits) - 1), pattern[number], many)
+    rows = np.frombuffer(b"".join([*patterns, bytes(8 * text.most)]), np.int64).reshape(-1, text.most)
+    return table.done(), rows.astype(np.float64), norms
 
 
 def _trie(frequencies: DocumentFrequencies, numbers: _Numbers) -> Iterator[Grams]:
@@ -177,7 +188,7 @@ def _sound(grams: Grams, keys: Ints) -> bool:
     return bool((grams[1:][same] == grams[:-1][same]).all())
 
 
-def _distinct_rows(table: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], Ints]:
+def _distinct_rows(table: Ints) -> tuple[Ints, Ints]:
     """The rows that occur, and the number of each row among them. (np.unique(axis=0) is ten times slower.)"""
     base = int(table.max(initial=0)) + 1
     code, span = np.zeros(len(table), np.int64), 1
