@@ -1,6 +1,6 @@
 """`rlcap/Caption-v0`: one episode is one caption, one action is one word."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -27,7 +27,7 @@ class CaptionEnv(gymnasium.Env[Observation, np.int64]):
     `reset(options={"image": 3})` chooses the image; otherwise seed and number of the episode do.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012  as in gymnasium
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class CaptionEnv(gymnasium.Env[Observation, np.int64]):
         """Weights (R,) of the regions that the next frame shows; the next word clears them."""
         self._attention = attention
 
-    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> str | NDArray[np.uint8] | None:
         if self.render_mode is None:
             return None
         if not self._begun:

@@ -1,5 +1,6 @@
 """`rlcap/Caption-v0` as a native vector environment: many captions at once, as tensors on the world's device."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class CaptionVectorEnv(VectorEnv[Observation, Actions, Tensor]):
         self.single_action_space = spaces.Discrete(self.world.codec.size)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._all = torch.ones_like(self.episodes.captions.ended)
-        self._attention: ArrayLike | None = None
+        self._attention: Sequence[ArrayLike] | Tensor | None = None
         self._begun = False
 
     def reset(
@@ -93,7 +94,7 @@ class CaptionVectorEnv(VectorEnv[Observation, Actions, Tensor]):
         """(num_envs, V) bool: which words may be said next; behind a caption, padding alone."""
         return self.episodes.legal_words()
 
-    def annotate(self, attention: ArrayLike | None) -> None:
+    def annotate(self, attention: Sequence[ArrayLike] | Tensor | None) -> None:
         """Weights (num_envs, R) of the regions that the next frames show; the next word clears them."""
         self._attention = attention
 

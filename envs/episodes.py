@@ -1,7 +1,7 @@
 """Written in the making, a row each: what all environments, single or vector, are built on."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
@@ -65,7 +65,10 @@ class Episodes:
         self.captions = transition(self.captions, self._written[words], self.world.codec)
         if self.spread:
             total = self._judged()
-            reward, self._earned = (total - self._earned).masked_fill(before, 0), torch.where(before, self._earned, total)
+            reward, self._earned = (
+                (total - self._earned).masked_fill(before, 0),
+                torch.where(before, self._earned, total),
+            )
             return reward
         last = self.captions.over & ~before
         if last.device.type == "cpu" and not last.any():  # an accelerator judges rather than tell the host
@@ -92,10 +95,10 @@ class Episodes:
             seen["action_mask"] = self.legal_words().to(torch.int8)
         return seen
 
-    def space(self, *, features: bool, action_mask: bool) -> spaces.Dict:
+    def space(self, *, features: bool, action_mask: bool) -> gymnasium.Space[Any]:
         """Of one row's observation."""
         codec = self.world.codec
-        parts: dict[str, gymnasium.Space[np.ndarray]] = {
+        parts: dict[str, gymnasium.Space[Any]] = {
             "words": spaces.Box(0, codec.size - 1, (self.length,), np.int64),
             "step": spaces.Box(0, self.length, (1,), np.int64),
         }

@@ -20,12 +20,11 @@ from rlcap.data.frequencies import DocumentFrequencies
 from rlcap.data.images import read_image
 from rlcap.data.references import References
 from rlcap.data.scenes import scene
-from rlcap.data.tokens import TOKENISER, tokenise
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.errors import ConfigError
 from rlcap.rewards.combination import make_rewards
 
-GRID = 4  # the features of the tiny world: 4x4 patches
+DIFFICULTY, GRID = 1, 4  # of the tiny world: one or two things, features of 4x4 patches
 CIDER_D: Mapping[str, Term] = {"cider_d": Term("cider_d")}
 UNBOUNDED = 1e30  # no feature is larger; infinity itself is no bound of a space that can be sampled
 
@@ -73,7 +72,8 @@ class Resident:
 
     def __init__(self, features: Features) -> None:
         self._features = features
-        self.shape = FeatureShape(*features.values.shape[1:], grid=features.grid)
+        _, regions, width = features.values.shape
+        self.shape = FeatureShape(regions, width, features.grid)
         self.bounds = float(features.values.min()), float(features.values.max())
 
     def read(self, images: Tensor) -> Features:
@@ -101,18 +101,22 @@ class Stored:
 
 
 @cache
-def tiny_world(count: int = 32, *, difficulty: int = 1, seed: int = 0, device: str = "cpu") -> World:
-    """Made-up scenes, judged by CIDEr-D. Features: the mean and the deviation of the colours in 4x4 patches."""
-    made = [scene(seed, index, difficulty) for index in range(count)]
-    names = [f"scene-{difficulty}-{seed}-{index:06d}.png" for index in range(count)]
-    raw = [each.captions for each in made]
-    tokens = [[tokenise(caption) for caption in captions] for captions in raw]
-    vocabulary = Vocabulary.build((words for image in tokens for words in image), 1, TOKENISER)
+def tiny_world(count: int = 32, *, seed: int = 0, device: str = "cpu") -> World:
+    """Made-up scenes of one or two things, told in a few words ("a red ball and a blue star"), judged by CIDEr-D.
+
+    Its features are the mean and the deviation of the colours in 4x4 patches of the picture.
+    """
+    made = [scene(seed, index, DIFFICULTY) for index in range(count)]
+    names = [f"scene-{DIFFICULTY}-{seed}-{index:06d}.png" for index in range(count)]
+    told = [[f"{'an' if thing.name[0] in 'aeiou' else 'a'} {thing.name}" for thing in each.objects] for each in made]
+    raw = [[" and ".join(things) for things in dict.fromkeys([tuple(each), tuple(each[::-1])])] for each in told]
+    tokens = [[text.split() for text in texts] for texts in raw]
+    vocabulary = Vocabulary.build((words for image in tokens for words in image), 1)
     frequencies = DocumentFrequencies.build(tokens, "made-up scenes")
     references = References(names, tokens, raw, vocabulary, frequencies, torch.device(device))
     patches = _patches(torch.from_numpy(np.stack([each.image for each in made])))
     features = Features(patches, torch.ones(patches.shape[:2], dtype=torch.bool), (GRID, GRID)).to(device)
-    pictures = partial(_scene_picture, seed, difficulty)
+    pictures = partial(_scene_picture, seed)
     return World(Resident(features), references, make_rewards(CIDER_D, references), vocabulary, pictures)
 
 
@@ -153,8 +157,8 @@ def _patches(pictures: Tensor) -> Tensor:
     return torch.cat((mean, deviation), 1).flatten(2).transpose(1, 2).contiguous()
 
 
-def _scene_picture(seed: int, difficulty: int, image: int) -> Image.Image:
-    return Image.fromarray(scene(seed, image, difficulty).image)
+def _scene_picture(seed: int, image: int) -> Image.Image:
+    return Image.fromarray(scene(seed, image, DIFFICULTY).image)
 
 
 def _file_picture(folder: Path, files: list[str], image: int) -> Image.Image:

@@ -23,7 +23,7 @@ from rlcap.progress import say
 from rlcap.retrieval import RETRIEVED, Retrieval, retrieve
 from rlcap.rewards.agreement import check_agreement
 from rlcap.rewards.combination import Combination, make_rewards
-from rlcap.weights import find_weights, load_weights
+from rlcap.weights import find_weights, load_weights, run_folder
 
 CHECKED = 50  # images whose greedy captions show that rewards and evaluation agree
 
@@ -102,7 +102,7 @@ def gather(experiment: Experiment) -> Materials:
     check_size(model, store)
     if settings.start is not None:
         network = "policy" if experiment.scorer is None else "scorer"
-        load_weights(find_weights(Path(settings.start)), {network: model}, data.vocabulary.fingerprint)
+        load_weights(find_weights(run_folder(settings.start)), {network: model}, data.vocabulary.fingerprint)
     references = References.of(training, data.vocabulary, data.frequencies, device)
     judge = None
     if experiment.rewards:

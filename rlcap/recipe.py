@@ -1,12 +1,11 @@
 """Recipes: YAML -> typed experiment, with everything that is wrong said at once, each with its line.
 
-YAML is read by the core rules of its version 1.2: 4e-4 is a number, `no` is a word, 010 is ten; a key stands
-once, and nothing is an alias. Lists become tuples and sections dataclasses; nothing else is converted.
+A key stands once, and nothing is an alias. Lists become tuples and sections dataclasses; nothing else is converted.
 """
 
 import json
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from rlcap.components import Problem, as_plain, checked, find, resolved_arguments
 from rlcap.config import COMPONENTS, Component, Decoding, Experiment, Term
 from rlcap.errors import ComponentError, ConfigError, did_you_mean
+from rlcap.yaml12 import SCALARS, TAG, Dumper, Loader, fault
 
 Section = TypeVar("Section", Decoding, Experiment)
 TERM = [member.name for member in fields(Term) if member.name != "settings"]
@@ -29,14 +29,39 @@ def load_recipe(
 
     The plug-ins of sections named in `unused` need not be there: who captions needs no trainer and no rewards.
     """
-    path = _recipe_path(spec)
-    draft = _Draft(path, unused)
+    return _draft(spec, overrides, unused).experiment()
+
+
+def load_stages(spec: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> dict[str, Experiment]:
+    """The stages of a recipe, in order, each an experiment of its own; a recipe without any is one, under "".
+
+    A stage says what differs from the rest of the recipe. A section with a `name` stands for the whole section.
+    """
+    draft = _draft(spec, overrides)
+    stages = draft.values.get("stages")
+    if stages is None:
+        return {"": draft.experiment()}
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise ConfigError(f"{draft.origins['stages',]}: stages: should be sections by the names of the stages")
+    made, problems = {}, {}
+    for name in stages:
+        try:
+            made[name] = draft.stage(name).experiment()
+        except ConfigError as error:
+            problems |= dict.fromkeys(str(error).splitlines())
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return made
+
+
+def _draft(spec: str | Path, overrides: Sequence[str] | Mapping[str, Any], unused: Collection[str] = ()) -> "_Draft":
+    draft = _Draft(_recipe_path(spec), unused)
     if isinstance(overrides, Mapping):
         plain = {name: as_plain(value) for name, value in overrides.items()}
         overrides = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in plain.items()]
     for text in overrides:
         draft.override(text)
-    return draft.experiment()
+    return draft
 
 
 def revised(section: Section, **changes: Any) -> Section:
@@ -60,7 +85,7 @@ def to_yaml(experiment: Experiment) -> str:
         if sections[kind] is not None:
             sections[kind] = _side_by_side(sections[kind])
     sections["rewards"] = {label: _side_by_side(term) for label, term in sections["rewards"].items()}
-    return yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return yaml.dump(sections, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
 def _side_by_side(component: dict[str, Any]) -> dict[str, Any]:
@@ -86,39 +111,6 @@ def _recipe_path(spec: str | Path) -> Path:
     return path
 
 
-class _Loader(yaml.SafeLoader):
-    """Knows the words of YAML 1.2 only."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that this loader or one for YAML 1.1 would take for something else."""
-
-
-def _written(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """Line breaks and their like survive in double quotes alone."""
-    return dumper.represent_scalar(TAG + "str", text, style=None if text.isprintable() else '"')
-
-
-TAG = "tag:yaml.org,2002:"
-_Dumper.add_representer(str, _written)
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-):
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(TAG + _tag, re.compile(rf"(?:{_pattern})\Z"), _first)
-
-SCALARS: dict[str, Callable[[str], Any]] = {
-    TAG + "null": lambda text: None,
-    TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    TAG + "int": int,
-    TAG + "float": lambda text: float(re.sub(r"\.(?=[a-z])", "", text.lower())),
-    TAG + "str": str,
-}
 Place = tuple[str | int, ...]  # the keys that lead to a value
 
 
@@ -133,12 +125,12 @@ class _Draft:
         self.components: dict[str, Any] = {}
         self.rewards: dict[str, dict[str, Any]] = {}  # their settings, by label
         try:
-            node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+            node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=Loader)
             values = {} if node is None else self._value(node, (), self._line)
         except (OSError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from error
         except yaml.YAMLError as error:
-            raise ConfigError(_fault(str(path), error)) from error
+            raise ConfigError(fault(str(path), error)) from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: is no recipe: it needs sections, such as 'training: {{epochs: 5}}'")
         self.values: dict[str, Any] = values
@@ -187,9 +179,9 @@ class _Draft:
         try:
             if not equals or not all(place):
                 raise yaml.YAMLError("write it as section.key=value, such as training.seed=3")
-            node = yaml.compose(value, Loader=_Loader)
+            node = yaml.compose(value, Loader=Loader)
         except yaml.YAMLError as error:
-            self.problems.append((len(self.origins), _fault(origin, error)))
+            self.problems.append((len(self.origins), fault(origin, error)))
             return
         self.origins = {key: was for key, was in self.origins.items() if key[: len(place)] != place}
         for depth in range(1, len(place) + 1):  # told after what the file says
@@ -208,6 +200,24 @@ class _Draft:
                 return
             section = inner
         section[place[-1]] = value
+
+    def stage(self, name: str) -> "_Draft":
+        """The recipe as one of its stages sees it: the stage's values in the place of the recipe's."""
+        stage = copy(self)
+        stage.problems, stage.components, stage.rewards = list(self.problems), {}, {}
+        stage.values = {key: value for key, value in self.values.items() if key != "stages"}
+        stage.origins = dict(self.origins)
+        for section, own in self.values["stages"][name].items():
+            old = stage.values.get(section)
+            merging = isinstance(own, dict) and isinstance(old, dict) and "name" not in own
+            stage.values[section] = {**old, **own} if isinstance(old, dict) and merging else own
+            if not merging:
+                stage.origins = {place: was for place, was in stage.origins.items() if place[:1] != (section,)}
+            inside = ("stages", name, section)
+            for place, origin in self.origins.items():
+                if place[:3] == inside:
+                    stage.origins[place[2:]] = origin
+        return stage
 
     def experiment(self) -> Experiment:
         values = dict(self.values)
@@ -266,11 +276,3 @@ class _Draft:
         for problem in problems:
             self.complain((*place, *problem.path), problem.text)
         return resolved
-
-
-def _fault(source: str, error: yaml.YAMLError) -> str:
-    """PyYAML's report of several lines as one."""
-    mark = getattr(error, "problem_mark", None)
-    line = f":{mark.line + 1}" if mark is not None and not source.startswith("override") else ""
-    said = f"is not YAML: {error.problem}" if isinstance(error, yaml.MarkedYAMLError) else str(error)
-    return f"{source}{line}: {' '.join(said.split())}"

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rlcap import training
 from rlcap.building import check_size, make_policy, rows_for
 from rlcap.components import name_of
 from rlcap.config import Experiment
@@ -35,9 +34,10 @@ from rlcap.models.ensemble import Ensemble
 from rlcap.models.scorer import Scorer
 from rlcap.models.scorers import load_scorer
 from rlcap.models.seeing import Seeing
-from rlcap.recipe import load_recipe, revised
+from rlcap.recipe import load_recipe, load_stages, revised
 from rlcap.retrieval import Retrieval, retrieve
-from rlcap.weights import WEIGHTS, find_weights, load_weights, save_weights
+from rlcap.stages import train_stages
+from rlcap.weights import WEIGHTS, find_weights, load_weights, run_folder, save_weights
 
 ENCODER = "encoder.safetensors"
 
@@ -175,7 +175,7 @@ class Run:
 
 def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Run:
     """A run's folder or an exported one -> Run. `checkpoint`: "best" or "last"."""
-    folder = Path(path)
+    folder = run_folder(path)
     weights = find_weights(folder, checkpoint)
     experiment = load_recipe(folder / "config.yaml", unused=("trainer", "rewards"))
     sight = Sight.load(folder)
@@ -200,7 +200,7 @@ def search(
     checkpoint: str = "best",
 ) -> Retrieval:
     """What the scorer that a run trained finds in a split (the recipe's own, unless named)."""
-    folder, chosen = Path(path), choose_device(device)
+    folder, chosen = run_folder(path), choose_device(device)
     scorer, sight = load_scorer(folder, checkpoint)
     experiment = load_recipe(folder / "config.yaml", unused=("trainer", "rewards"))
     where = replace(experiment.data, path=data or experiment.data.path, features=features or experiment.data.features)
@@ -241,9 +241,10 @@ def train(
     values = {name.replace("__", "."): value for name, value in overrides.items()}
     if rewards is not None:
         values["rewards"] = {label: _named(reward, label) for label, reward in rewards.items()}
-    experiment = load_recipe(recipe, values)
-    target = Path(folder) if folder is not None else Path("runs") / experiment.name
-    return load(training.train(experiment, target, resume), device=experiment.training.device)
+    stages = load_stages(recipe, values)
+    last = list(stages.values())[-1]
+    target = Path(folder) if folder is not None else Path("runs") / last.name
+    return load(train_stages(stages, target, resume), device=last.training.device)
 
 
 def _named(reward: Any, label: str) -> Any:

@@ -1,5 +1,6 @@
 """Weights of networks in one safetensors file: `network.parameter` by name."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,20 @@ from torch import nn
 from rlcap.errors import CheckpointError
 from rlcap.files import as_umask
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, STAGES = "weights.safetensors", "stages.json"
 VOCABULARY = "vocabulary"  # whose fingerprint the weights carry: the same shapes can mean other words
+
+
+def run_folder(path: str | Path) -> Path:
+    """The folder of a run; of a run of stages, that of the last one that has a checkpoint."""
+    folder = Path(path)
+    if not (folder / STAGES).exists():
+        return folder
+    names = json.loads((folder / STAGES).read_text(encoding="utf-8"))
+    trained = [folder / name for name in names if (folder / name / "checkpoints").exists()]
+    if not trained:
+        raise CheckpointError(f"{folder}: none of its stages ({', '.join(names)}) has a checkpoint yet; train it first")
+    return trained[-1]
 
 
 def find_weights(folder: Path, checkpoint: str = "best") -> Path:

@@ -25,10 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rlcap.recipe import load_recipe
     from rlcap.run import load, search
-    from rlcap.weights import find_weights
+    from rlcap.weights import find_weights, run_folder
 
-    find_weights(Path(arguments.run), arguments.checkpoint)
-    if load_recipe(Path(arguments.run) / "config.yaml", unused=("trainer", "rewards")).scorer is not None:
+    folder = run_folder(arguments.run)
+    find_weights(folder, arguments.checkpoint)
+    if load_recipe(folder / "config.yaml", unused=("trainer", "rewards")).scorer is not None:
         where = (arguments.split, arguments.data, arguments.features)
         found = search(arguments.run, *where, arguments.device, arguments.checkpoint)
         found.save(Path(arguments.out or Path(arguments.run) / "captions"), found.split)

@@ -14,11 +14,12 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from rlcap.progress import say
-    from rlcap.recipe import load_recipe
-    from rlcap.training import train
+    from rlcap.recipe import load_stages
+    from rlcap.stages import train_stages
 
-    experiment = load_recipe(arguments.recipe, arguments.overrides)
-    folder = Path(arguments.out) if arguments.out else Path("runs") / experiment.name
-    train(experiment, folder, arguments.resume)
+    stages = load_stages(arguments.recipe, arguments.overrides)
+    name = next(iter(stages.values())).name
+    folder = Path(arguments.out) if arguments.out else Path("runs") / name
+    train_stages(stages, folder, arguments.resume)
     say(f"trained: {folder}\ncurves:  tensorboard --logdir {folder}\nnext:    rlcap evaluate {folder}")
     return 0

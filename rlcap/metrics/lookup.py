@@ -16,6 +16,7 @@ Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 LOAD = 0.8  # the largest share of places that are taken
 TRIES = 10_000  # displacements for a group, before another multiplier is chosen
+LOWER_HALF = (1 << 32) - 1
 HASH = 44  # a sectioned table's places come from the product's bits above this one
 
 
@@ -23,9 +24,10 @@ HASH = 44  # a sectioned table's places come from the product's bits above this 
 class Lookup:
     """64-bit keys -> values.
 
-    A key times an odd number (mod 2^64, so no two keys give one product) has its home in the top `bits` of the product
-    and its group in the next. Its place is home XOR the group's displacement. There stand the product's other bits,
-    which together with the place tell the key, and the value.
+    A key is folded, that its upper half count in all of the product, and multiplied by an odd number mod 2^64: no two
+    keys give one product. The top `bits` of it are the key's home, the next its group. Its place is home XOR the
+    group's displacement. There stand the product's other bits, which together with the place tell the key, and the
+    value.
     """
 
     multiplier: int
@@ -37,7 +39,7 @@ class Lookup:
 
     def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The place of each key, and its value: 0 or `absent` where the table does not hold it. Shapes are kept."""
-        product = keys * self.multiplier
+        product = (keys >> 32).bitwise_and_(LOWER_HALF).bitwise_xor_(keys).mul_(self.multiplier)
         group = (product >> (64 - self.bits - self.group_bits)).bitwise_and_((1 << self.group_bits) - 1)
         place = (product >> (64 - self.bits)).bitwise_and_((1 << self.bits) - 1)
         place.bitwise_xor_(self.displacements.index_select(0, group.view(-1)).view_as(keys))
@@ -64,7 +66,7 @@ class Lookup:
         random = np.random.default_rng(0)
         while True:
             multiplier = int(random.integers(-(1 << 62), 1 << 62)) * 2 + 1
-            product = keys * np.int64(multiplier)
+            product = (((keys >> 32) & LOWER_HALF) ^ keys) * np.int64(multiplier)
             home, group = _field(product, 0, bits), _field(product, bits, group_bits)
             displacements = _displacements(home, group, bits, group_bits, random)
             if displacements is not None:

@@ -168,7 +168,8 @@ def _keys(trie: list[Grams], text: _Text, frequencies: DocumentFrequencies, exac
         known, counts, sound = [], [], True
         for n, (grams, in_images) in enumerate(zip(trie, frequencies.counts, strict=True), start=1):
             counted, said = _key(grams, factor), _key(text.grams(n)[0], factor)
-            keys = np.union1d(counted, said)
+            keys = np.sort(np.concatenate([counted, said]))  # np.union1d is several times slower
+            keys = keys[np.diff(keys, prepend=keys[0] - 1) != 0] if len(keys) else keys
             count = np.ones_like(keys)
             count[keys.searchsorted(counted)] = np.maximum(1, in_images)
             known.append(keys)

@@ -12,7 +12,7 @@ from rlcap.models.encoders import load_encoder
 from rlcap.models.scorer import Scorer, Towers
 from rlcap.models.seeing_scorer import SeeingTowers
 from rlcap.recipe import load_recipe
-from rlcap.weights import find_weights, load_weights
+from rlcap.weights import find_weights, load_weights, run_folder
 
 
 def make_scorer(
@@ -39,6 +39,7 @@ def make_scorer(
 
 def load_scorer(folder: Path, checkpoint: str = "best") -> tuple[Scorer, Sight]:
     """What a run trained, at rest on the CPU, and what features it was trained on."""
+    folder = run_folder(folder)
     weights = find_weights(folder, checkpoint)
     experiment = load_recipe(folder / "config.yaml", unused=("trainer", "rewards"))
     if experiment.scorer is None:
