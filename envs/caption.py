@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -17,7 +18,7 @@ from rlcap.errors import ConfigError, did_you_mean
 Observation = dict[str, NDArray[Any]]
 
 
-class CaptionEnv(gymnasium.Env[Observation, np.int64]):
+class CaptionEnv(gymnasium.Env[Any, np.int64]):
     """In numpy, for everybody's agents.
 
     Observation: `words` so far (T,) and their number `step` (1,); with `features` also the image's `features`
@@ -43,7 +44,7 @@ class CaptionEnv(gymnasium.Env[Observation, np.int64]):
         self.world = self.episodes.world
         self._shown = {"features": features, "action_mask": action_mask}
         self.observation_space = self.episodes.space(**self._shown)
-        self.action_space = gymnasium.spaces.Discrete(self.world.codec.size)
+        self.action_space = spaces.Discrete(self.world.codec.size)
         self.render_mode = render_mode
         self._attention: ArrayLike | None = None
         self._begun = False
@@ -60,7 +61,7 @@ class CaptionEnv(gymnasium.Env[Observation, np.int64]):
         images = self.episodes.chosen(options["image"]) if "image" in options else None
         self.episodes.begin(row, images)
         self._begun, self._attention = True, None
-        return self._observation(), self._info()
+        return self.observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if not self._begun or self.episodes.captions.over:
@@ -70,7 +71,7 @@ class CaptionEnv(gymnasium.Env[Observation, np.int64]):
         reward = float(self.episodes.say(torch.tensor([int(action)], device=self.world.device)))
         self._attention = None
         ended, over = bool(self.episodes.captions.ended), bool(self.episodes.captions.over)
-        return self._observation(), reward, ended, over and not ended, self._info()
+        return self.observation(), reward, ended, over and not ended, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(V,): which words may be said next; behind a caption, padding alone. As sb3-contrib asks for it."""
@@ -97,7 +98,8 @@ class CaptionEnv(gymnasium.Env[Observation, np.int64]):
             raise ResetNeeded("nothing to show yet: call reset() before render()")
         return shown(self.episodes, 0, self.render_mode, self._attention)
 
-    def _observation(self) -> Observation:
+    def observation(self) -> Observation:
+        """What an agent sees now; new arrays."""
         seen = self.episodes.observation(**self._shown)
         return {name: part[0].cpu().numpy() for name, part in seen.items()}
 

@@ -95,7 +95,7 @@ class Episodes:
             seen["action_mask"] = self.legal_words().to(torch.int8)
         return seen
 
-    def space(self, *, features: bool, action_mask: bool) -> gymnasium.Space[Any]:
+    def space(self, *, features: bool, action_mask: bool) -> spaces.Dict:
         """Of one row's observation."""
         codec = self.world.codec
         parts: dict[str, gymnasium.Space[Any]] = {

@@ -37,16 +37,18 @@ class _Bleu(Reward):
         matched = self._table.for_length(found.rows.shape[1]).view(-1).index_select(0, found.rows.view(-1))
         matches = matched.view_as(found.inside).mul_(found.inside).sum(1)[: self.order]
         matches = matches.view(-1, *found.lengths.shape)
-        words = found.lengths.to(matches.dtype)
+        words = found.lengths
         beyond = torch.arange(self.order, device=words.device)[:, None, None]
-        closest = self._closest(found.lengths, candidates.images).to(matches.dtype)
+        closest = self._closest(words, candidates.images)
         return self._score(matches, (words - beyond).clamp_min(0), words, closest)
 
     def _closest(self, lengths: Tensor, images: Tensor) -> Tensor:
         """(B, N): the length of the closest reference, the shorter one of two as close."""
         references = self._lengths.index_select(0, images)[:, None]
-        distance = (references - lengths[..., None]).abs_()
-        return (distance * (2 * FAR) + references).amin(-1) % (2 * FAR)
+        longer = references - lengths[..., None]
+        # Of two as close, the shorter one: a quarter decides, as all lengths are whole.
+        nearest = (longer.abs() + 0.25 * longer.sign()).argmin(-1, keepdim=True)
+        return longer.gather(-1, nearest)[..., 0] + lengths
 
     def plain(self, captions: Sequence[Words], ended: Sequence[bool], images: Sequence[int]) -> list[float]:
         """The same by the string-level code: words without the end token, and whether it was said."""

@@ -76,7 +76,7 @@ class CiderD(_Cider):
 
     @staticmethod
     def _penalised(cosines: Tensor, longer: Tensor) -> Tensor:
-        return cosines * (longer.to(cosines.dtype).square_() * (-1 / (2 * SIGMA**2))).exp_()
+        return cosines * longer.square().mul_(-1 / (2 * SIGMA**2)).exp_()
 
     @staticmethod
     def _plain(references: CiderReferences, captions: Sequence[Words]) -> Result:

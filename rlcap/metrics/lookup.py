@@ -85,15 +85,15 @@ class Sections:
     """
 
     key_bits: int
-    sections: Tensor  # (2, sections) int64: first place, places - 1
+    sections: Tensor  # (4, sections) int64: first place, places - 1, first group, groups - 1
     multipliers: Tensor  # (places / 4,) int64, odd: of each group
     places: Tensor  # int64
     absent: int
 
     def find(self, keys: Tensor, section: Tensor) -> Tensor:
         """Of keys (…, K) in the sections (K,): their values; 0 or `absent` for what is not there."""
-        first, mask = self.sections.index_select(1, section)
-        group = (keys & (mask >> 2)).add_(first >> 2)
+        first, mask, first_group, group_mask = self.sections.index_select(1, section)
+        group = (keys & group_mask).add_(first_group)
         product = self.multipliers.index_select(0, group.view(-1)).view(keys.shape).mul_(keys)
         place = product.bitwise_right_shift_(HASH).bitwise_and_(mask).add_(first)
         word = self.places.index_select(0, place.view(-1)).view(keys.shape)
@@ -104,8 +104,8 @@ class Sections:
         return self.sections.nbytes + self.multipliers.nbytes + self.places.nbytes
 
     def to(self, device: torch.device) -> "Sections":
-        parts = (part.to(device) for part in (self.sections, self.multipliers, self.places))
-        return Sections(self.key_bits, *parts, self.absent)
+        sections, multipliers = self.sections.to(device), self.multipliers.to(device)
+        return Sections(self.key_bits, sections, multipliers, self.places.to(device), self.absent)
 
 
 class SectionsBuilder:
@@ -129,7 +129,8 @@ class SectionsBuilder:
         multipliers, place = self._placed(group[order], keys, first[section], mask[section], int(sizes.sum()))
         places = np.zeros(int(sizes.sum()), np.int64)
         places[place] = (keys << (63 - self._key_bits)) | values
-        self._parts.append((np.stack([first + self._places, mask]), multipliers, places))
+        first += self._places
+        self._parts.append((np.stack([first, mask, first >> 2, mask >> 2]), multipliers, places))
         self._places += len(places)
         self._absent = max(self._absent, int(values.max(initial=0)) + 1)
 

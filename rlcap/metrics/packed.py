@@ -30,7 +30,7 @@ class Matches:
     rows: Tensor  # repeat · patterns + pattern: a row of a PatternTable
     rarities: Tensor  # a row of PackedReferences.squared_idf
     inside: Tensor  # 1.0 where the n-gram ends within the caption, else 0.0
-    lengths: Tensor  # (B, N): words that count
+    lengths: Tensor  # (B, N): words that count, as the scores' dtype
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,28 @@ class PackedReferences:
         words, lengths = candidates.words.flatten(0, 1), candidates.lengths.flatten()
         if words.device.type == "cpu":  # elsewhere, to ask for the longest would be to wait for the device
             words = words[:, : max(1, int(lengths.max()))]
-        # Captions stand side by side: so each step of an n-gram is one stretch of memory. Whatever stands behind a
-        # caption's length only has to be a number of some word.
-        words = words.t().clamp(0, len(self.numbers) - 1).contiguous()
+        # Captions stand side by side, so that each step of an n-gram is one stretch of memory. What stands behind a
+        # caption's length does not count, but has to be some word; the last n-grams need room.
+        padded = F.pad(words.t(), (0, 0, 0, ORDERS - 1)).clamp_(0, len(self.numbers) - 1)
+        words = padded[: words.shape[1]]
         if not self.end_token:
             last = words.gather(0, (lengths - 1).clamp_min(0)[None])[0]
             lengths = lengths - ((last == self.end) & (lengths > 0)).to(lengths.dtype)
-        place, rarities = self.ngrams.find(self._keys(words))
+        place, rarities = self.ngrams.find(self._keys(padded))
         images = candidates.images[:, None].expand_as(candidates.lengths).reshape(-1)
         # An unknown n-gram has another n-gram's place, but no n-gram's rarity: so no image has it.
         patterns = self.matches.find(place.add_(rarities, alpha=1 << self.ngrams.bits), images)
         rows = patterns.add_(repeats(words), alpha=len(self.counts))
         counted = lengths.to(self.squared_idf.dtype)
-        ends = torch.arange(len(words) + ORDERS - 1, device=counted.device, dtype=counted.dtype)
-        inside = (counted - ends.unfold(0, len(words), 1)[..., None]).clamp_(0, 1)
-        return Matches(rows, rarities, inside, lengths.view(candidates.lengths.shape))
+        ends = torch.arange(len(padded), device=counted.device, dtype=counted.dtype).unfold(0, len(words), 1)
+        inside = (counted - ends[..., None]).clamp_(0, 1)
+        return Matches(rows, rarities, inside, counted.view(candidates.lengths.shape))
 
-    def _keys(self, words: Tensor) -> Tensor:
-        """(T, captions) ids -> (4, T, captions): the key of the n-gram of each order that begins at each word."""
-        t = len(words)
-        numbers = F.pad(self.numbers.index_select(0, words.view(-1)).view(words.shape), (0, 0, 0, ORDERS - 1))
-        keys = numbers.new_empty(ORDERS, *words.shape)
+    def _keys(self, padded: Tensor) -> Tensor:
+        """(T + 3, captions) ids -> (4, T, captions): the key of the n-gram of each order that begins at each word."""
+        t = len(padded) - ORDERS + 1
+        numbers = self.numbers.index_select(0, padded.view(-1)).view(padded.shape)
+        keys = numbers.new_empty(ORDERS, t, numbers.shape[1])
         keys[0] = numbers[:t]
         for n in range(1, ORDERS):
             torch.add(numbers[n : n + t], keys[n - 1], alpha=self.factor, out=keys[n])

@@ -91,9 +91,9 @@ def _pack(references: References, end_token: bool) -> PackedReferences:
     values, rarities = np.unique(counts, return_inverse=True)
     idf = np.log(frequencies.images) - np.log(np.concatenate([[1], values, [1]]))
     ngrams = Lookup.build(known, rarities + 1)
-    matches, counts, norms = _matches(text, factor, ngrams, idf)
+    matches, pattern_counts, norms = _matches(text, factor, ngrams, idf)
 
-    def tensor(array: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
+    def tensor(array: Ints | Floats) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
 
     return PackedReferences(
@@ -103,10 +103,10 @@ def _pack(references: References, end_token: bool) -> PackedReferences:
         numbers=torch.tensor(codec, device=device),
         ngrams=ngrams.to(device),
         matches=matches.to(device),
-        squared_idf=tensor(idf**2, dtype),
-        counts=tensor(counts, dtype),
-        lengths=tensor(text.lengths, torch.int64),
-        norms=tensor(norms, dtype),
+        squared_idf=tensor(idf**2),
+        counts=tensor(pattern_counts),
+        lengths=tensor(text.lengths),
+        norms=tensor(norms),
     )
 
 
