@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help demo test test-java test-real test-slow lint clean
+.PHONY: help demo test test-java test-real test-slow test-clients lint clean
 
 help:
 	@echo "make demo       make data, train, evaluate, caption: the whole story (about 3 minutes)"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-java  tests against the Java tools of pycocoevalcap"
 	@echo "make test-real  tests on real data: make test-real RLCAP_DATA=folder-that-holds-flickr8k"
 	@echo "make test-slow  tests that train for minutes"
+	@echo "make test-clients  other people's agents in our environments; installs them first"
 	@echo "make lint       ruff, mypy, import-linter"
 
 demo: $(VENV)/.ready
@@ -28,6 +29,10 @@ test-real: $(VENV)/.ready
 
 test-slow: $(VENV)/.ready
 	$(RUN) pytest -m slow
+
+test-clients: $(VENV)/.ready
+	$(RUN) pip install --quiet --editable '.[dev,rl]'
+	$(RUN) pytest -m clients
 
 # mypy and import-linter look at the unpacked wheel: they cannot follow the import hooks of an editable install.
 lint: $(VENV)/.ready

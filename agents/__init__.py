@@ -7,4 +7,7 @@ TRAINERS = {
     "cross_entropy": "rlcap.agents.cross_entropy:CrossEntropy",
     "contrastive": "rlcap.agents.contrastive:InfoNCE",
     "scst": "rlcap.agents.scst:SCST",
+    "ppo": "rlcap.agents.ppo:PPO",
+    "mixer": "rlcap.agents.mixer:Mixer",
+    "minimum_risk": "rlcap.agents.minimum_risk:MinimumRisk",
 }

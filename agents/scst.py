@@ -2,14 +2,13 @@
 
 With `baseline: greedy` it is the paper's; the others are in rlcap.agents.baselines.
 
-The curves that it logs:
-- `reward/total`: the weighted sum of all rewards, mean over the drawn captions. It should rise.
-- `reward/LABEL/raw` and `/weighted`: each reward as it judges, and as it counts.
-- `reward/greedy`: the same sum for the greedy captions, if they are the baseline. It should rise too, and stay above.
+The curves that it logs, besides those of rlcap.agents.curves:
 - `advantage/mean`: near 0 with a fair baseline; with the greedy one it is below 0 as long as draws are worse.
 - `advantage/deviation`: near 0, nothing is left to learn from.
 - `loss/policy_gradient`: its gradient is what matters; its value says nothing.
-- `caption/length`: words of the drawn captions, the end token among them.
+- `policy/entropy`: of the words' distribution, nats a word. It falls as the policy becomes sure; 0 is the end.
+- `policy/kl_to_start`: nats a word from the model that it began as, if there is an anchor.
+- `critic/loss`, `critic/explained` (the share of the rewards' variance), `baseline/average`: of such baselines.
 - `optimiser/gradient_norm`, `optimiser/rate`: as in cross-entropy.
 """
 
@@ -19,13 +18,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from rlcap import losses
-from rlcap.agents.baselines import make_baseline
+from rlcap.agents.baselines import CriticSettings, make_baseline
+from rlcap.agents.curves import CaptionCurves
 from rlcap.agents.optimisers import Descent, Optimiser
-from rlcap.agents.rollout import roll_out
-from rlcap.config import AboveZero, Positive
+from rlcap.agents.regularise import Regularise, Regulariser
+from rlcap.agents.rollout import Drawing, needed_judge, roll_out, score
+from rlcap.agents.shares import Shares
 from rlcap.contracts import Batch, Course, Policy
-from rlcap.decoding.choosing import Sampling
-from rlcap.errors import ConfigError
 
 
 class SCST:
@@ -36,51 +35,53 @@ class SCST:
         policy: Policy,
         course: Course,
         *,
-        samples: Positive = 5,  # an image
-        length: Positive = 20,  # words at most, the end token among them
-        temperature: AboveZero = 1.0,
+        rollout: Drawing = Drawing(),  # noqa: B008  frozen
         baseline: str = "greedy",
+        critic: CriticSettings = CriticSettings(),  # noqa: B008  frozen
+        regularise: Regularise = Regularise(),  # noqa: B008  frozen
         optimiser: Optimiser = Optimiser(lr=5e-5),  # noqa: B008  frozen
     ) -> None:
-        if course.judge is None:
-            raise ConfigError("trainer scst: learns from rewards, and the recipe has none; give it 'rewards: cider_d'")
-        self.policy, self.course, self.judge = policy, course, course.judge
-        self.samples, self.length, self.sampling = samples, length, Sampling(temperature)
-        self.baseline = make_baseline(baseline, samples)
+        self.policy, self.course, self.judge = policy, course, needed_judge(course, "scst")
+        self.drawing = rollout
+        self.baseline = make_baseline(baseline, rollout.samples, course, critic)
+        self.regulariser = Regulariser(policy, regularise, rollout)
+        self.captions = CaptionCurves(policy.codec)
         self.descent = Descent(policy.parameters(), optimiser, course.updates)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"policy": self.policy}
+        return {"policy": self.policy, **self.baseline.networks, **self.regulariser.networks}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        self.policy.eval()  # no dropout: captions are scored by the very distribution that they were drawn from
+        self.policy.eval()  # no dropout
+        shares = Shares(self.course.device)
         with self.course.autocast():
             rollout = roll_out(
                 self.policy,
                 batch,
                 self.judge,
-                samples=self.samples,
-                length=self.length,
+                self.drawing,
                 seed=self.course.seed,
                 update=self.descent.done,
                 greedy=self.baseline.greedy,
-                sampling=self.sampling,
+                graph=True,
+                shares=shares,
             )
-            words, mask = (tensor[:, : self.samples] for tensor in (rollout.captions.words, rollout.captions.mask))
-            logits = self.policy(batch.features, words, want=["logits"]).logits
-        log_prob = losses.word_log_prob(logits, words, self.policy.codec.banned, self.sampling.temperature)
+            scored = score(self.policy, batch, rollout, self.drawing)
+            held, curves = self.regulariser(batch, rollout, scored)
         advantage = self.baseline(rollout)
-        loss = losses.policy_gradient(log_prob, advantage, mask)
-        return {
+        loss = losses.policy_gradient(scored.log_prob, advantage, rollout.chosen, self.drawing.length)
+        metrics = {
             "loss/policy_gradient": loss.detach(),
-            "advantage/mean": advantage.mean(),
-            "advantage/deviation": advantage.std(),
-            **({"reward/greedy": rollout.greedy.mean()} if self.baseline.greedy else {}),
-            "caption/length": mask.sum(-1).float().mean(),
-            **rollout.judgement.curves(self.samples),
-            **self.descent.step(loss),
+            "advantage/mean": advantage[..., 0].mean(),
+            "advantage/deviation": advantage[..., 0].std(correction=0),
+            **self.captions(rollout),
+            **curves,
+            **self.descent.step(loss + held),
+            **self.baseline.learn(rollout),
         }
+        shares.mark("update")
+        return metrics | shares.curves()
 
     def state_dict(self) -> dict[str, Any]:
         return {"descent": self.descent.state_dict(), "baseline": self.baseline.state_dict()}

@@ -81,7 +81,7 @@ class CaptionVectorEnv(VectorEnv[Observation, Actions, Tensor]):
         reward = episodes.say(self._words(actions))
         if self._mode is AutoresetMode.NEXT_STEP:
             episodes.begin(due)
-        ended, over = episodes.captions.ended.clone(), episodes.captions.over.clone()
+        ended, over = episodes.captions.ended.clone(), episodes.captions.over
         final: dict[str, Any] = {}
         if self._mode is AutoresetMode.SAME_STEP:
             final = {"final_obs": self._observation(), "final_info": self._info()}

@@ -151,10 +151,10 @@ def world_of(
 
 def _patches(pictures: Tensor) -> Tensor:
     """(B, 64, 64, 3) levels -> (B, 16, 6) in [0, 1]."""
-    pixels = pictures.permute(0, 3, 1, 2) / 255
+    pixels = pictures.permute(0, 3, 1, 2).double() / 255  # in float32 the difference of squares loses its digits
     mean = F.adaptive_avg_pool2d(pixels, GRID)
     deviation = (F.adaptive_avg_pool2d(pixels.square(), GRID) - mean.square()).clamp_min(0).sqrt()
-    return torch.cat((mean, deviation), 1).flatten(2).transpose(1, 2).contiguous()
+    return torch.cat((mean, deviation), 1).float().flatten(2).transpose(1, 2).contiguous()
 
 
 def _scene_picture(seed: int, image: int) -> Image.Image:

@@ -6,6 +6,7 @@ of captions that share no four words in a row with a reference. SmoothBleu does 
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from rlcap.contracts import Candidates, Reward
 from rlcap.data.references import References
 from rlcap.metrics.bleu import SMALL, TINY, bleu, smooth_bleu
-from rlcap.metrics.ngrams import ORDERS, Words
+from rlcap.metrics.ngrams import Words
 from rlcap.metrics.packed import PatternTable
 from rlcap.metrics.packing import pack_with_end, pack_without_end, spelt_out
 
@@ -99,9 +100,9 @@ class Bleu4(_CocoBleu):
 class SmoothBleu(_Bleu):
     """One more match and one more n-gram in every order above the first (Lin & Och 2004)."""
 
-    def __init__(self, references: References, *, order: int = ORDERS, end_token: bool = True) -> None:
+    def __init__(self, references: References, *, order: Literal[1, 2, 3, 4] = 4, end_token: bool = True) -> None:
         super().__init__(references, end_token=end_token)
-        self.order = order
+        self.order = order  # from n-grams of one word up to this many
 
     def _score(self, matches: Tensor, ngrams: Tensor, words: Tensor, closest: Tensor) -> Tensor:
         more = (torch.arange(self.order, device=words.device) > 0)[:, None, None]

@@ -1,6 +1,6 @@
-"""Where a run's figures go: TensorBoard, metrics.jsonl and the console.
+"""Where a run's figures go: TensorBoard, metrics.jsonl and the console. Warnings also go to warnings.txt.
 
-Tags are stable: `loss/…`, `eval/<split>/<metric>`, `time/…`.
+Tags are stable; docs/curves.md lists them.
 Tensors are read here and nowhere else, so that the training loop waits for the device only when it logs.
 """
 
@@ -22,7 +22,37 @@ from rlcap.errors import DataError
 from rlcap.files import write_text
 from rlcap.progress import PLAIN_EVERY, say
 
-METRICS = "metrics.jsonl"
+METRICS, WARNINGS = "metrics.jsonl", "warnings.txt"
+WARNING = "warning/"  # begins the tags of warnings
+
+REWARDS = {
+    "all rewards, of drawn and greedy captions": ["reward/total$", "reward/greedy$"],
+    "each reward, as it counts": ["reward/.+/weighted$"],
+    "each reward, as it judges": ["reward/.+/raw$"],
+    "CIDEr-D of the evaluated split": ["eval/[^/]+/cider_d$"],
+    "other metrics of the evaluated split": ["eval/[^/]+/(bleu_4|rouge_l|meteor|spice)$"],
+    "advantage": ["advantage/"],
+}
+OTHERS = {
+    "Evaluation": {
+        "metrics": ["eval/"],
+        "captions that end in the middle, and repetition": ["health/[^/]+/(bad_ending|repetition)$"],
+        "words a caption": ["health/[^/]+/length$"],
+        "different words": ["health/[^/]+/(vocabulary_use|distinct_.)$"],
+    },
+    "Policy": {
+        "entropy, nats a word": ["policy/entropy$"],
+        "KL to the start": ["policy/kl_to_start$"],
+        "words of a drawn caption": ["caption/length$"],
+        "drawn captions": ["caption/(bad_ending|repetition|distinct_.)$"],
+    },
+    "Training": {
+        "losses": ["loss/"],
+        "norm of the gradient": ["optimiser/gradient_norm$"],
+        "learning rate": ["optimiser/rate$"],
+        "where the time goes": ["time/share_"],
+    },
+}
 
 
 class Logger:
@@ -42,25 +72,47 @@ class Logger:
         with self._named():
             self.folder.mkdir(parents=True, exist_ok=True)
             if path.is_file():
-                write_text(path, _whole_lines(path, after))
+                kept = _whole_lines(path, after)
+                write_text(path, kept)
+                self._keep_warnings(kept)
             self._lines = path.open("a", encoding="utf-8")
             self._board = SummaryWriter(
                 str(self.folder), purge_step=None if after is None else after + 1, flush_secs=30
             )
 
-    def scalars(self, update: int, values: Mapping[str, Tensor | float]) -> None:
+    def scalars(self, update: int, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """The values as they were read; none on another rank."""
         if not self.writing:
-            return
+            return {}
         read = {tag: float(value) for tag, value in values.items()}
         with self._named():
             self._line(update, {tag: _as_json(value) for tag, value in read.items()})
             for tag, value in read.items():
                 self._board.add_scalar(tag, value, update)
         # The console hears of training now and then; the training loop itself tells every evaluation.
-        told = {tag: value for tag, value in read.items() if not tag.startswith("eval/")}
+        told = {tag: value for tag, value in read.items() if not tag.startswith(("eval/", "health/"))}
         if told and time.monotonic() - self._said >= PLAIN_EVERY:
             say(f"update {update}  " + "  ".join(f"{tag} {value:.4g}" for tag, value in told.items()))
             self._said = time.monotonic()
+        return read
+
+    def warning(self, update: int, name: str, text: str) -> None:
+        """On the console, and wherever one may look later."""
+        if self.writing:
+            self.text(update, WARNING + name, text)
+            with self._named(), (self.folder / WARNINGS).open("a", encoding="utf-8") as file:
+                file.write(_told(update, text))
+            say(f"warning: {_told(update, text).rstrip()}")
+
+    def layout(self, rewards: bool) -> None:
+        """The charts of TensorBoard's page "Custom scalars", those of the rewards first if there are any."""
+        if self.writing:
+            pages = {"Rewards": REWARDS, **OTHERS} if rewards else OTHERS
+            charts = {
+                page: {title: ["Multiline", tags] for title, tags in some.items()} for page, some in pages.items()
+            }
+            with self._named():
+                self._board.add_custom_scalars(charts)
 
     def text(self, update: int, tag: str, text: str) -> None:
         """Markdown for TensorBoard, also kept in metrics.jsonl."""
@@ -93,6 +145,16 @@ class Logger:
     ) -> None:
         self.close()
 
+    def _keep_warnings(self, lines: str) -> None:
+        """Those of the log's lines, as a run that goes on drops what was logged behind it."""
+        path = self.folder / WARNINGS
+        if path.exists():
+            logged = map(json.loads, lines.splitlines())
+            told = [
+                _told(line["update"], text) for line in logged for tag, text in line.items() if tag.startswith(WARNING)
+            ]
+            write_text(path, "".join(told))
+
     def _line(self, update: int, values: Mapping[str, Any]) -> None:
         """One whole line at a time: whoever reads along never sees half of one."""
         line = {"update": update, "wall_time": round(time.time(), 3), **values}
@@ -119,6 +181,10 @@ def _without_writer_threads(hook: Callable[[threading.ExceptHookArgs], object]) 
             hook(failure)
 
     return told
+
+
+def _told(update: int, text: str) -> str:
+    return f"update {update}: {text}\n"
 
 
 def _as_json(value: float) -> float | str:

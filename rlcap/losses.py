@@ -1,7 +1,5 @@
 """Losses as pure functions of tensors. Each returns a scalar whose mean does not depend on padding."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,24 +43,54 @@ def info_nce(logits: Tensor) -> Tensor:
     return (to_image.mean() + to_caption.mean()) / 2
 
 
-def policy_gradient(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """REINFORCE (Williams 1992): -advantage · log p, the mean over the words that count.
+def policy_gradient(log_prob: Tensor, advantage: Tensor, mask: Tensor, length: int) -> Tensor:
+    """REINFORCE (Williams 1992): -advantage · log p, as `caption_mean`.
 
-    log_prob and mask (B, N, T); advantage (B, N), or (B, N, T) where each word has its own.
+    log_prob and mask (B, N, T); advantage (B, N, 1), or (B, N, T) where each word has its own.
     """
-    if advantage.dim() == 2:
-        advantage = advantage[..., None]
-    return -masked_mean(advantage.detach() * log_prob, mask)
+    return -caption_mean(advantage.detach() * log_prob, mask, length)
 
 
-def word_log_prob(logits: Tensor, words: Tensor, banned: Sequence[int], temperature: float = 1.0) -> Tensor:
-    """(B, N, T): log p(word) under the distribution that captions are drawn from: tempered, without banned ids."""
-    scores = at_least_float32(logits)
-    if banned:
-        scores = scores.index_fill(-1, torch.tensor(banned, device=scores.device), -torch.inf)
-    return (scores / temperature).log_softmax(-1).gather(-1, words[..., None])[..., 0]
+def clipped_policy_gradient(
+    log_prob: Tensor, before: Tensor, advantage: Tensor, mask: Tensor, length: int, clip: float
+) -> tuple[Tensor, Tensor]:
+    """PPO's clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7) word by word, as `caption_mean`.
+
+    `before` (B, N, T): log p of the policy that the captions were drawn from. Also the share of words without
+    gradient, since their ratio has moved further than `clip` where the advantage sends it.
+    """
+    ratio, advantage = (log_prob - before.detach()).exp(), advantage.detach()
+    free, clipped = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
+    stopped = masked_mean((clipped < free).detach().to(ratio.dtype), mask)
+    return -caption_mean(torch.minimum(free, clipped), mask, length), stopped
+
+
+def minimum_risk(log_prob: Tensor, rewards: Tensor, alpha: float) -> Tensor:
+    """The expected -reward among an image's candidates (Shen et al. 2016, https://aclanthology.org/P16-1159).
+
+    log_prob (B, N): of whole captions, -inf for one that is no candidate; rewards (B, N). Candidates share the
+    probability p^alpha, normalised among them.
+    """
+    shares = (alpha * log_prob).softmax(-1)
+    return -(shares * rewards.detach()).sum(-1).mean()
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """(…, V) log-probabilities, both -inf in the same places if anywhere -> (…) KL(p ‖ q), nats."""
+    least = torch.finfo(log_p.dtype).min
+    return (log_p.exp() * (log_p.clamp_min(least) - log_q.clamp_min(least))).sum(-1)
+
+
+def caption_mean(values: Tensor, mask: Tensor, length: int) -> Tensor:
+    """(B, N, T): summed over the words that count, mean over the captions, over `length`, the most words of a caption.
+
+    A mean over the words that count would divide by what was drawn: not the gradient of the mean reward any more
+    (Liu et al. 2025, arXiv:2503.20783). The constant `length` keeps the size of such a mean.
+    """
+    captions = mask.shape[0] * mask.shape[1]
+    return values.masked_fill(~mask, 0).sum() / (captions * length)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the values whose mask is True; the others may be anything, NaN too."""
-    return values.masked_fill(~mask, 0).sum() / mask.sum()
+    """The mean of the values whose mask is True, 0 if there are none; the others may be anything, NaN too."""
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)

@@ -1,18 +1,6 @@
-"""Signs of sick training, told in plain words: what was seen, and what to do about it.
+"""The signs of sick training: what is looked at, where it stops being healthy, and what to do. See docs/curves.md."""
 
-An observer is fed with everything that is logged. It tells a symptom when it begins, and not again before it has
-been gone for a while. docs/curves.md explains each of them.
-"""
-
-import math
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
-
-from rlcap.config import Experiment
-
-GONE = 3  # checks without a symptom before it may be told again: figures that waver at a limit would nag
-ROUNDING = 1e-9
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ LEVELS = {
         0.99,
         5,
         "the rewards of all samples are equal: no gradient",
-        "try the reward on different captions (rlcap check-reward), or draw with a higher temperature",
+        "try the reward on different captions (rlcap check-reward), or draw with a higher trainer.rollout.temperature",
     ),
     # A healthy norm crosses its bound now and then; nine times in ten the bound, not the rate, sets the step.
     "clipped_gradient": Level(
@@ -74,7 +62,7 @@ LEVELS = {
         0.05,
         5,
         "the policy's entropy is {value:.3f} nats a word: its samples are all alike",
-        "lower the learning rate, or give the trainer an entropy bonus",
+        "raise trainer.regularise.entropy, or lower trainer.optimiser.lr",
         above=False,
     ),
     # One nat a word makes the start's own words e times less likely each: little is left of what it knew.
@@ -83,15 +71,24 @@ LEVELS = {
         1.0,
         5,
         "the policy has moved {value:.2f} nats a word (KL) away from its start",
-        "lower the learning rate, or anchor it to the start",
+        "raise trainer.regularise.weight, or lower trainer.optimiser.lr",
     ),
-    # Schulman et al. 2017 see 0.1 to 0.2 in sound training; beyond 0.4 most of a batch's later steps are void.
+    # A clipped word learns nothing from this step: with four in ten the steps on a batch lead too far from its draw.
     "clipped_ratio": Level(
         "policy/clipped",
         0.4,
         5,
         "{value:.0%} of the words are clipped by the objective",
-        "lower the learning rate, or take fewer steps on a batch",
+        "lower trainer.optimiser.lr, or take fewer steps on a batch",
+    ),
+    # Minimum risk compares the different captions of an image: with one of each ten images having two, there are none.
+    "one_candidate": Level(
+        "risk/candidates",
+        1.1,
+        5,
+        "the samples of an image are one and the same caption: no gradient",
+        "draw more, or with a higher trainer.rollout.temperature",
+        above=False,
     ),
     # A third of the time is worth a minute of care; below that the shares waver with the machine's other work.
     "waiting_for_data": Level(
@@ -110,14 +107,14 @@ DRIFTS = {
         2,
         0.05,
         "captions that end in the middle: {before:.0%} -> {now:.0%}",
-        "let the reward count the end token (end_token: true), or raise trainer.length and decoding.length",
+        "let the rewards count the end token, add the reward bad_ending with weight -1, or raise decoding.length",
     ),
     "repetition": Drift(
         "repetition",
         2,
         0.02,
         "word pairs said again in a caption: {before:.1%} -> {now:.1%}",
-        "add a reward that punishes repetition, or lower the learning rate",
+        "add the reward repetition with a negative weight, or lower trainer.optimiser.lr",
     ),
     # SCST shortens or lengthens captions by about a tenth; 30% pays for length itself.
     "longer": Drift(
@@ -140,76 +137,21 @@ DRIFTS = {
         0.5,
         0.02,
         "words of the vocabulary that are said: {before:.1%} -> {now:.1%}",
-        "add a reward for diversity, an entropy bonus, or lower the learning rate",
+        "add the reward self_cider, raise trainer.regularise.entropy, or lower trainer.optimiser.lr",
     ),
 }
 DRIFTING = 2  # evaluations
 
+CUT_SHORT, CUT_SHORT_FOR = 0.3, 2  # share of captions: people end one in a hundred so, a weak model one in ten
 BELOW_START, BELOW_START_FOR = 0.99, 3  # of the start: within a hundredth is noise; RL may dip, and recovers
 FALLEN, FALLEN_FOR = 0.8, 2  # of the best: over-fitting loses less, and slowly
+NOTHING = 0.05  # a best below this is noise: the policy has yet to learn anything
 GAMED, GAMED_FOR = 0.9, 2  # of what it was: metrics that are not optimised may lose a little to one that is
-FLAT_FOR = 5  # evaluations: where rewards rise at all, they do so sooner
+FLAT_FOR = 5  # evaluations, whose mean is no more than that before the first: where rewards rise, they do so sooner
+FIRST = 5  # loggings that say where a reward began: within the first evaluation's interval it may rise a lot
 RISEN_LOSS, RISEN_LOSS_FOR = 1.2, 2  # times its lowest: batches differ by less, over an evaluation's interval
 SURE = 2.0  # standard errors between two means that differ for certain
 FEW = 3  # loggings that a standard error needs at least
 
-NAMES = {"bleu_4": "BLEU-4", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}  # one a family of metrics
-SLOWER = "lower trainer.optimiser.lr"
-
-
-@dataclass
-class Mean:
-    """Of the values since the last evaluation."""
-
-    count: int = 0
-    sum: float = 0.0
-    squares: float = 0.0
-
-    def add(self, value: float) -> None:
-        self.count, self.sum, self.squares = self.count + 1, self.sum + value, self.squares + value * value
-
-    @property
-    def value(self) -> float:
-        return self.sum / self.count
-
-    def surely_above(self, other: "Mean") -> bool:
-        if min(self.count, other.count) < FEW:
-            return False
-        return self.value - other.value > SURE * math.hypot(self._error(), other._error()) + ROUNDING
-
-    def _error(self) -> float:
-        spread = max(0.0, self.squares - self.sum * self.value) / (self.count - 1)
-        return math.sqrt(spread / self.count)
-
-
-@dataclass
-class _Memory:
-    """Plain values only: a checkpoint keeps them."""
-
-    start: dict[str, float] = field(default_factory=dict)  # figures of the evaluation before the first update
-    best: dict[str, float] = field(default_factory=dict)  # and of the best one
-    best_update: int = 0
-    last: dict[str, list[float]] = field(default_factory=dict)  # by tag, the last loggings
-    means: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by tag, a Mean an evaluation
-    running: dict[str, int] = field(default_factory=dict)  # by symptom, evaluations in a row that show it
-    told: dict[str, int] = field(default_factory=dict)  # by symptom, checks without it since
-
-
-class Observer:
-    """Looks for all symptoms. `rewards`: the names of those that are optimised; `clip`: of the gradient, 0 none."""
-
-    def __init__(self, metric: str = "cider_d", rewards: Collection[str] = (), clip: float = 0.0) -> None:
-        self.metric, self.rewards, self.clip = metric, tuple(rewards), clip
-        self.memory = _Memory()
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> Self:
-        optimiser = experiment.trainer.settings.get("optimiser")
-        rewards = [term.name for term in experiment.rewards.values() if term.weight != 0 and isinstance(term.name, str)]
-        return cls(experiment.training.metric, rewards, getattr(optimiser, "clip", 0.0))
-
-    def observe(self, update: int, figures: Mapping[str, float]) -> list[Symptom]:
-        """What begins to be wrong with these logged figures; those of one evaluation come together."""
-        evaluated = {tag.split("/", 2)[2]: value for tag, value in figures.items() if tag.startswith(("eval/", "health/"))}
-        found = self._evaluation(update, evaluated) if self.metric in evaluated else self._training(figures)
-        return [Symptom(name, update, text) for name, text in found.items() if text and self._begins(name, True)]
+NAMES = {"bleu_4": "BLEU-4", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}
+REWARD, LOSS = "reward/total", "loss/cross_entropy"  # whose means between evaluations are kept

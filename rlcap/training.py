@@ -8,15 +8,17 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
+from rlcap.building import rows_for
 from rlcap.checkpoint import (
     STATE,
     check_same_recipe,
@@ -26,7 +28,7 @@ from rlcap.checkpoint import (
     save_checkpoint,
 )
 from rlcap.config import Experiment
-from rlcap.contracts import Batch
+from rlcap.contracts import Batch, Policy
 from rlcap.data.batches import training_batches
 from rlcap.data.sight import Sight
 from rlcap.errors import CheckpointError, ConfigError, DataError, RlcapError
@@ -34,8 +36,10 @@ from rlcap.evaluation import Evaluation
 from rlcap.files import only_writer, write_text
 from rlcap.loggers import Logger
 from rlcap.materials import Materials, gather
+from rlcap.observer import Observer
 from rlcap.progress import say, track
 from rlcap.recipe import load_recipe, to_yaml
+from rlcap.samples import sample_pictures
 from rlcap.weights import WEIGHTS, load_weights
 
 PACKAGES = ("rlcap", "torch", "torchvision", "numpy", "h5py", "tensorboard", "gymnasium")
@@ -49,6 +53,7 @@ class Progress:
     best: float | None = None
     best_update: int = 0
     without_gain: int = 0  # evaluations since the best
+    symptoms: dict[str, Any] = field(default_factory=dict)  # what the observer remembers
 
 
 def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
@@ -69,8 +74,13 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
         else:
             _describe(made, folder)
         made.check_rewards()
+        observer = Observer.of(experiment)
+        observer.load_state_dict(progress.symptoms)
         with Logger(folder, after=progress.update) as logger, _stop_at_signal() as stopped:
-            _loop(made, folder, progress, logger, stopped)
+            logger.layout(rewards=made.judge is not None)
+            if experiment.training.start is not None and progress.best is None:
+                _evaluate(made, folder, progress, logger, observer)  # where the curves begin
+            _loop(made, folder, progress, logger, observer, stopped)
     return folder
 
 
@@ -79,6 +89,7 @@ def _loop(
     folder: Path,
     progress: Progress,
     logger: Logger,
+    observer: Observer,
     stopped: list[str],
 ) -> None:
     settings, course = made.experiment.training, made.course
@@ -103,9 +114,9 @@ def _loop(
         if logging or evaluating or stopping:  # weights that hold NaN are never kept
             _stop_if_not_finite(metrics, progress.update)
         if logging:
-            logger.scalars(progress.update, {**metrics, **clock.read()})
+            _log(logger, observer, progress, {**metrics, **clock.read()})
         if evaluating:
-            if _evaluate(made, folder, progress, logger):
+            if _evaluate(made, folder, progress, logger, observer):
                 say(f"stopped early: {settings.metric} has not gained for {settings.patience} evaluations")
                 break
             clock = _Clock()
@@ -127,15 +138,26 @@ def _update(made: Materials, batch: Batch) -> dict[str, Tensor]:
         ) from error
 
 
-def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger) -> bool:
+def _log(logger: Logger, observer: Observer, progress: Progress, figures: Mapping[str, Tensor | float]) -> None:
+    """Logs them, and warns of what they are a sign of."""
+    read = logger.scalars(progress.update, figures)
+    for symptom in observer.observe(progress.update, read):
+        logger.warning(symptom.update, symptom.name, symptom.text)
+    progress.symptoms = observer.state_dict()
+
+
+def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger, observer: Observer) -> bool:
     """Scores the evaluated split, keeps the best checkpoint; True when it is time to stop."""
     settings = made.experiment.training
     result = made.evaluate()
     value = result.corpus[settings.metric]
-    logger.scalars(progress.update, {f"eval/{result.split}/{key}": score for key, score in result.corpus.items()})
+    figures = {f"eval/{result.split}/{key}": score for key, score in result.corpus.items()}
     if isinstance(result, Evaluation):
-        logger.scalars(progress.update, {f"health/{result.split}/{key}": value for key, value in result.health.items()})
+        figures |= {f"health/{result.split}/{key}": score for key, score in result.health.items()}
         logger.text(progress.update, f"captions/{result.split}", "  \n".join(result.captions[:10]))
+        for number, picture in enumerate(_samples(made), 1):
+            logger.image(progress.update, f"samples/{result.split}/{number}", picture)
+    _log(logger, observer, progress, figures)
     result.save(folder / "captions", f"{result.split}_{progress.update:07d}")
     gained = progress.best is None or value > progress.best
     progress.without_gain = 0 if gained else progress.without_gain + 1
@@ -145,6 +167,13 @@ def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger)
     _save(made, folder / "checkpoints" / "last", progress)
     say(f"update {progress.update}: {result.split} {result.line()}{' (best so far)' if gained else ''}")
     return settings.patience is not None and progress.without_gain >= settings.patience
+
+
+def _samples(made: Materials) -> list[Image]:
+    experiment, split, device = made.experiment, made.evaluated, made.course.device
+    assert isinstance(made.model, Policy)
+    rows = rows_for(experiment, made.store, split)
+    return sample_pictures(made.model, made.store, rows, experiment.decoding, device, experiment.training.seed)
 
 
 def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:

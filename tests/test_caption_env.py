@@ -1,8 +1,8 @@
 """The caption environment, single and vector: what an episode is, what it pays, and that both forms are one."""
 
-import copy
 import itertools
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -13,11 +13,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import rlcap.envs  # noqa: F401  registers
-from rlcap.contracts import Candidates
+from rlcap.contracts import Candidates, Judgement
 from rlcap.envs.caption import CaptionEnv
 from rlcap.envs.caption_vector import CaptionVectorEnv
 from rlcap.envs.transition import Written, drawn_images, transition
-from rlcap.envs.world import World, tiny_world
+from rlcap.envs.world import Resident, World, tiny_world
 from rlcap.errors import ConfigError
 
 ROUNDING = 2e-5  # twelve float32 differences of rewards up to 10
@@ -212,7 +212,35 @@ def test_disabled_rows_that_are_over_stay_so_and_earn_nothing(world):
     assert again[1][0] == 0
     assert again[2].tolist() == [True, False]
     assert (again[0]["words"][0] == first[0]["words"][0]).all()
+    assert again[0]["step"].tolist() == [[2], [3]]
     assert again[4]["action_mask"][0].nonzero().flatten().tolist() == [world.codec.pad]
+
+
+def test_a_caption_that_was_cut_cannot_end_later(world):
+    env = CaptionVectorEnv(1, world, length=2, autoreset_mode="Disabled")
+    env.reset()
+    for _ in range(2):
+        _, _, ended, cut, _ = env.step(np.array([5]))
+    assert (ended.item(), cut.item()) == (False, True)
+    _, _, ended, cut, _ = env.step(np.array([world.codec.end]))
+    assert (ended.item(), cut.item()) == (False, True)
+
+
+@pytest.mark.parametrize("reward", ["terminal", "spread"])
+def test_rewards_that_change_between_calls_pay_once(world, reward):
+    """Each call of this judge says more than the one before, about the same captions."""
+    calls = itertools.count(1)
+
+    def judge(candidates: Candidates) -> Judgement:
+        return Judgement(torch.full(candidates.words.shape[:2], float(next(calls))), {})
+
+    env = CaptionVectorEnv(2, replace(world, judge=judge), reward=reward, autoreset_mode="Disabled")
+    env.reset()
+    paid = [env.step(np.array([world.codec.end, word]))[1].tolist() for word in (4, 5, world.codec.end)]
+    if reward == "spread":
+        assert paid == [[1, 1], [0, 1], [0, 1]]
+    else:
+        assert paid == [[1, 0], [0, 0], [0, 2]]
 
 
 def test_images_are_chosen_with_samples_of_each(world):
@@ -227,25 +255,20 @@ def test_images_are_chosen_with_samples_of_each(world):
         env.reset(options={"image": 3})
 
 
-def test_what_is_returned_is_never_touched_again(world):
-    env = CaptionVectorEnv(3, world, action_mask=True, autoreset_mode="SameStep")
-    given = [env.reset(seed=0)]
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_what_is_returned_is_the_callers_alone(world, mode):
+    """Whoever overwrites all of it changes nothing of what follows."""
+    careless, careful = (CaptionVectorEnv(3, world, action_mask=True, autoreset_mode=mode) for _ in range(2))
+    given, wanted = careless.reset(seed=0), careful.reset(seed=0)
     dice = np.random.default_rng(0)
     for _ in range(20):
-        given.append(env.step(dice.integers(0, world.codec.size, 3)))
-    kept = copy.deepcopy(given)
-    tensors = [leaf for each in given for leaf in leaves(each)]
-    storages = [tensor.untyped_storage().data_ptr() for tensor in tensors]
-    assert len(set(storages)) == len(storages)
-    for tensor in tensors:
-        tensor.zero_()  # a user may do so
-    replayed = CaptionVectorEnv(3, world, action_mask=True, autoreset_mode="SameStep")
-    assert all((a == b).all() for a, b in zip(leaves(kept[0]), leaves(replayed.reset(seed=0)), strict=True))
-    env.reset(seed=0)
-    assert all(
-        (a == b).all()
-        for a, b in zip(leaves(env.step(np.zeros(3, int))), leaves(replayed.step(np.zeros(3, int))), strict=True)
-    )
+        tensors = leaves(given)
+        assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
+        assert all((got == kept).all() for got, kept in zip(tensors, leaves(wanted), strict=True))
+        for tensor in tensors:
+            tensor.zero_()
+        words = dice.integers(0, world.codec.size, 3)
+        given, wanted = careless.step(words), careful.step(words)
 
 
 def leaves(tree: object) -> list[torch.Tensor]:
@@ -255,12 +278,38 @@ def leaves(tree: object) -> list[torch.Tensor]:
     return list(itertools.chain.from_iterable(leaves(part) for part in parts))
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("reward", ["terminal", "spread"])
+def test_no_step_asks_the_device_for_a_number(world, mode, reward):
+    """Tensors on "meta" have shapes and no values: whoever reads one, as bool() or item() do, gets an error."""
+
+    def judge(candidates: Candidates) -> Judgement:
+        return Judgement(torch.zeros(candidates.words.shape[:2], device="meta"), {})
+
+    source = Resident(world.source.read(torch.arange(6)))
+    source._features = source._features.to("meta")
+    nowhere = replace(
+        world, source=source, judge=judge, references=replace(world.references, device=torch.device("meta"))
+    )
+    env = CaptionVectorEnv(4, nowhere, reward=reward, action_mask=True, autoreset_mode=mode)
+    env.reset(seed=0)
+    for actions in (torch.zeros(4, dtype=torch.long, device="meta"), np.zeros(4, int)):
+        seen, earned, *_ = env.step(actions)
+        assert (earned.device.type, seen["features"].device.type) == ("meta", "meta")
+
+
 @pytest.mark.parametrize("actions", [np.array([3, 3, 3]), [99, 3], np.array([-1, 3])])
 def test_wrong_actions_are_refused(world, actions):
     env = CaptionVectorEnv(2, world)
     env.reset()
     with pytest.raises(ConfigError, match="actions"):
         env.step(actions)
+
+
+def test_a_world_is_shared_and_never_copied(world):
+    envs = [gymnasium.make("rlcap/Caption-v0", world=world) for _ in range(2)]
+    again = gymnasium.make(envs[0].spec)
+    assert {id(env.unwrapped.world) for env in (*envs, again)} == {id(world)}
 
 
 def test_made_by_name_in_vector_form():
@@ -291,6 +340,9 @@ def test_drawn_and_told(world):
     told = env.render()
     assert (told[:256] == plain[:256]).all()
     assert (told[256:] != plain[256:]).any()
+    env.annotate(attention)
+    env.reset(options={"image": 1})
+    assert (env.render()[:256] == plain[:256]).all()
     env.annotate(np.zeros(5))
     with pytest.raises(ConfigError, match="attention of 5 weights"):
         env.render()

@@ -83,7 +83,7 @@ def test_version(capsys):
         ([], "name a command"),
         (["--quiet"], "name a command"),
         (["trian"], "there is no command 'trian' (did you mean 'train'?)"),
-        (["xyz", "--help"], "there is no command 'xyz' (known: caption, check-reward, correlate, demo, "),
+        (["xyz", "--help"], "there is no command 'xyz' (known: bench, caption, check-env, "),
         (["--deb", "list"], "unrecognized arguments: --deb"),
         (["list", "--bogus"], "unrecognized arguments: --bogus"),
         (["list", "policies", "more"], "unrecognized arguments: more"),

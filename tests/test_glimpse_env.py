@@ -46,6 +46,25 @@ def test_what_is_looked_at_is_seen_with_the_next_observation(world):
         np.testing.assert_array_equal(seen["glimpse"], features[where])
 
 
+def test_a_new_caption_has_seen_nothing_yet(world):
+    env = GlimpseEnv(world)
+    for _ in range(2):
+        seen, info = env.reset()
+        assert (seen["where"], seen["glimpse"].any()) == (REGIONS, False)
+        assert np.flatnonzero(info["action_mask"][REGIONS:]).tolist() == [world.codec.start]
+        env.step([3, world.codec.start])
+
+
+def test_what_is_returned_is_the_callers_alone(world):
+    env = GlimpseEnv(world)
+    env.reset(options={"image": 2})
+    for _ in range(2):
+        seen, *_ = env.step([5, 4])
+        np.testing.assert_array_equal(seen["glimpse"], features_of(world, 2)[5])
+        for part in seen.values():
+            part[...] = 0
+
+
 def test_the_corner_of_the_eye(world):
     features = features_of(world, 3)
     seen = {kind: GlimpseEnv(world, peripheral=kind).reset(options={"image": 3})[0] for kind in ("all", "mean", "none")}

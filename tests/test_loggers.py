@@ -1,17 +1,23 @@
 """What is logged can be read back, by TensorBoard and as JSON lines."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 
 from rlcap import loggers, progress
 from rlcap.errors import DataError
-from rlcap.loggers import METRICS, Logger
+from rlcap.loggers import METRICS, WARNINGS, Logger
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +76,60 @@ def test_text_and_images(tmp_path):
     for name in ("pil", "floats", "gray"):
         (image,) = read.Images(f"gaze/{name}")
         assert (image.width, image.height) == (5, 4)
+
+
+def test_what_was_logged_is_given_back(tmp_path):
+    with Logger(tmp_path) as logger:
+        assert logger.scalars(1, {"loss/total": torch.tensor(1.5), "time/step": 2}) == {
+            "loss/total": 1.5,
+            "time/step": 2.0,
+        }
+    with Logger(tmp_path, rank=1) as logger:
+        assert logger.scalars(1, {"loss/total": 1.0}) == {}
+
+
+def test_a_warning_is_on_the_console_in_the_run_and_on_the_board(tmp_path, capsys):
+    with Logger(tmp_path) as logger:
+        logger.warning(30, "repetition", "it repeats itself; do something")
+        logger.warning(40, "shorter", "captions shrink; é")
+    told = ["update 30: it repeats itself; do something", "update 40: captions shrink; é"]
+    assert (tmp_path / WARNINGS).read_text(encoding="utf-8").splitlines() == told
+    assert capsys.readouterr().out.splitlines() == [f"warning: {line}" for line in told]
+    assert lines(tmp_path)[0]["warning/repetition"] == "it repeats itself; do something"
+    (event,) = board(tmp_path).Tensors("warning/repetition/text_summary")
+    assert (event.step, event.tensor_proto.string_val) == (30, [b"it repeats itself; do something"])
+
+
+def test_a_resumed_run_drops_the_warnings_that_lie_behind_it(tmp_path):
+    with Logger(tmp_path) as logger:
+        for update in (10, 20, 30):
+            logger.warning(update, "longer", f"captions grow to {update}")
+    with Logger(tmp_path, after=20) as logger:
+        logger.warning(25, "longer", "again")
+    assert (tmp_path / WARNINGS).read_text().splitlines() == [
+        "update 10: captions grow to 10",
+        "update 20: captions grow to 20",
+        "update 25: again",
+    ]
+
+
+@pytest.mark.parametrize("rewards", [True, False])
+def test_the_custom_page_of_tensorboard_has_a_chart_for_every_tag(tmp_path, rewards):
+    """As TensorBoard's own plug-in reads it, from a run that was stopped and goes on."""
+    tags = {"eval/val/cider_d": 1.0, "optimiser/rate": 0.1, "loss/policy_gradient": 1.0}
+    if rewards:
+        tags |= {"reward/total": 1.0, "reward/greedy": 1.0, "reward/cider_d/raw": 1.0, "reward/cider_d/weighted": 1.0}
+    for after in (None, 5):
+        with Logger(tmp_path / "run", after=after) as logger:
+            logger.layout(rewards)
+            logger.scalars(1, tags)
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(tmp_path))
+    page = json.loads(CustomScalarsPlugin(TBContext(data_provider=provider)).layout_impl(RequestContext(), ""))
+    assert page["category"][0]["title"] == ("Rewards" if rewards else "Evaluation")
+    patterns = [tag for some in page["category"] for chart in some["chart"] for tag in chart["multiline"]["tag"]]
+    for tag in tags:
+        assert any(re.match(pattern, tag) for pattern in patterns), tag
 
 
 def test_another_rank_writes_nothing(tmp_path, capsys):

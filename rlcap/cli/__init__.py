@@ -31,6 +31,9 @@ COMMANDS = {
     "correlate": "how well metrics agree with human judgements",
     "caption": "caption images",
     "check-reward": "try a reward on made-up scenes: problems, time, range",
+    "check-env": "try an environment: gymnasium's contract, masks, both forms",
+    "check-policy": "try a policy on tiny features: shapes, score against step, gradients",
+    "bench": "how fast it is here, next to what others use",
     "export": "put a run into one folder that works anywhere",
     "list": "policies, encoders, trainers, recipes: what there is by name",
 }

@@ -9,7 +9,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "reward", metavar="REWARD", help="my_module:function, my_module:Class or a short name (rlcap list rewards)"
     )
     parser.add_argument(
-        "settings", metavar="setting=value", nargs="*", type=_setting, help="as a recipe would give them"
+        "settings", metavar="setting=value", nargs="*", type=setting, help="as a recipe would give them"
     )
 
 
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if check.problems else 0
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
     """The value as JSON, or else as the text that it is."""
     import json
 

@@ -20,6 +20,7 @@ class Captions:
     log_prob: Tensor  # (B, N, T): of the distribution that the word was chosen from; 0 behind the end token
     choices: Tensor | None = None  # (B, N, T, …)
     attention: Tensor | None = None  # (B, N, T, R), on request
+    distribution: Tensor | None = None  # (B, N, T, V), on request: the log-probabilities that words were chosen from
 
 
 def write(
@@ -32,7 +33,8 @@ def write(
     sampling: Sampling | None = None,  # None: the likeliest word each time
     uniforms: Tensor | None = None,  # (B, N, T, 1 + policy.coins), needed for sampling: words first, then choices
     constraints: Constraints = Constraints(),  # noqa: B008  frozen
-    want: Collection[str] = (),  # "attention"
+    forced: Tensor | None = None,  # (B, N, up to T) words that stand already; -1 where one is to be chosen
+    want: Collection[str] = (),  # "attention", "distribution"
 ) -> Captions:
     """Captions of at most `length` words. There is no host synchronisation on an accelerator: all words are run."""
     codec, rows = policy.codec, images * n
@@ -43,7 +45,8 @@ def write(
     log_probs: list[Tensor] = []
     said = torch.full((rows,), codec.start, dtype=torch.long, device=device)
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
-    choices, attentions = [], []
+    given = None if forced is None else forced.flatten(0, 1)
+    choices, attentions, distributions = [], [], []
 
     for t in range(length):
         coins = None if draws is None else draws[:, t, 1:]
@@ -57,7 +60,9 @@ def write(
             if draws is None:
                 raise ValueError("sampling needs uniforms")
             log_p = sampling.log_probabilities(scores)
-            said = drawn(log_p, draws[:, t, 0])
+            said = drawn(log_p.detach(), draws[:, t, 0])
+        if given is not None and t < given.shape[1]:
+            said = torch.where(given[:, t] >= 0, given[:, t], said)
         said = said.masked_fill(ended, codec.pad)
         words[:, t] = said
         log_probs.append(log_p.gather(-1, said[:, None])[:, 0].masked_fill(ended, 0.0))
@@ -65,6 +70,8 @@ def write(
             choices.append(step.choices)
         if step.attention is not None:
             attentions.append(step.attention)
+        if "distribution" in want:
+            distributions.append(log_p)
         if codec.end is not None:
             ended = ended | (said == codec.end)
             if device.type == "cpu" and bool(ended.all()):
@@ -80,6 +87,7 @@ def write(
         log_prob=torch.stack(log_probs, 1).unflatten(0, (images, n)),
         choices=stacked(choices),
         attention=stacked(attentions),
+        distribution=stacked(distributions),
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 LOAD = 0.8  # the largest share of places that are taken
-TRIES = 10_000  # displacements for a group, before another multiplier is chosen
+TRIES = 10_000  # numbers for a group, before its table gives up
 LOWER_HALF = (1 << 32) - 1
 HASH = 44  # a sectioned table's places come from the product's bits above this one
 
@@ -58,7 +58,9 @@ class Lookup:
 
     @staticmethod
     def build(keys: Ints, values: Ints) -> "Lookup":
-        """Of distinct keys and their values, 1 or more."""
+        """Of keys and their values, 1 or more."""
+        if len(np.unique(keys)) < len(keys):
+            raise ValueError("a key stands twice")
         absent = int(values.max(initial=0)) + 1
         needed = int(len(keys) / LOAD) + 1
         bits = max(1, needed.bit_length(), absent.bit_length())
@@ -78,7 +80,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Sections:
-    """Keys below 2^key_bits -> values, in many sections (one an image), each a stretch of 2^k places.
+    """Keys from 1 to 2^key_bits - 1 -> values, in many sections (one an image), each a stretch of 2^k places.
 
     What one section holds lies together in memory, so that a batch of few images touches few pages. The place is
     the bits above HASH of key · multiplier of the group; the key itself stands there, and the value.
@@ -119,7 +121,9 @@ class SectionsBuilder:
         self._absent = 1
 
     def add(self, section: Ints, keys: Ints, values: Ints, sections: int) -> None:
-        """The keys of the next `sections` sections, sorted by section; in each, all keys differ. Values from 1 on."""
+        """The keys of the next `sections` sections, in any order; in each, all keys differ. Values from 1 on."""
+        if keys.min(initial=1) < 1:
+            raise ValueError("a key is 0 or less: no multiplier could move it from its place")
         needed = np.bincount(section, minlength=sections) / LOAD
         sizes = 1 << np.maximum(2, np.ceil(np.log2(needed.clip(1))).astype(np.int64))
         first, mask = sizes.cumsum() - sizes, sizes - 1
@@ -150,7 +154,9 @@ class SectionsBuilder:
         claims = np.zeros(total, np.int32)
         for size in range(int(sizes.max(initial=0)), 0, -1):
             waiting = np.flatnonzero(sizes == size)
-            while len(waiting):
+            for _ in range(TRIES):
+                if not len(waiting):
+                    break
                 members = begin[waiting, None] + np.arange(size)
                 multiplier = self._random.integers(-(1 << 62), 1 << 62) * 2 + 1
                 tried = first[members] + ((keys[members] * multiplier >> HASH) & mask[members])
@@ -160,6 +166,8 @@ class SectionsBuilder:
                 place[members[won]] = tried[won]
                 multipliers[waiting[won]] = multiplier
                 waiting = waiting[~won]
+            else:
+                raise ValueError("too many keys of one section have the same low bits")
         return multipliers, place
 
 

@@ -1,0 +1,157 @@
+"""`rlcap bench rewards`: how fast it is here, next to what others use."""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+    from rlcap.bench.packing import Packing
+    from rlcap.bench.rewards import Row
+
+IMAGES = 5_000  # made up, where no data set is given
+
+
+class Bench(NamedTuple):
+    meaning: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    perform: Callable[[argparse.Namespace], None]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    benches = parser.add_subparsers(dest="bench", metavar="WHAT", required=True)
+    for name, bench in BENCHES.items():
+        _add_options(benches.add_parser(name, help=bench.meaning, description=bench.meaning, allow_abbrev=False), bench)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    BENCHES[arguments.bench].perform(arguments)
+    return 0
+
+
+def _add_options(parser: argparse.ArgumentParser, bench: Bench) -> None:
+    quiet = argparse.SUPPRESS  # the switches of every command also stand behind the name of a benchmark
+    parser.add_argument("--debug", action="store_true", default=quiet, help="show the traceback of an error")
+    parser.add_argument("--quiet", action="store_true", default=quiet, help="no progress, only results")
+    parser.add_argument(
+        "--device",
+        nargs="+",
+        default=["auto"],
+        help="cpu, cuda, or both; auto (the default): the CPU, and the GPU where there is one",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="threads of torch on the CPU, several to compare them (default: 1, and one a core)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the rows as a JSON list, and nothing else")
+    bench.add_options(parser)
+
+
+def _add_reward_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="FOLDER", help="a prepared data set (default: made-up captions, COCO-like)")
+    parser.add_argument("--coco", action="store_true", help="also pack as many references as COCO has")
+    parser.add_argument(
+        "--batch", type=_positive, nargs="+", default=[300, 3000], metavar="N", help="captions at once (300 3000)"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=10, metavar="S", help="of rounds, for each reward and batch (10)"
+    )
+
+
+def _rewards(arguments: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from rlcap.bench.captions import made_up, prepared
+    from rlcap.bench.packing import measure_coco_packing, measure_packing
+    from rlcap.bench.rewards import measure_rewards
+
+    settings = _settings(arguments)
+    references = prepared(Path(arguments.data)) if arguments.data else made_up(IMAGES)
+    packings = measure_packing(references) + (measure_coco_packing() if arguments.coco else [])
+    rows = measure_rewards(references, settings, batches=arguments.batch, seconds=arguments.seconds)
+    if arguments.json:
+        packing = {row.name: [asdict(each) for each in packings if row.name in each.rewards] for row in rows}
+        print(json.dumps([{**asdict(row), "packing": packing[row.name]} for row in rows]))
+        return
+    what = arguments.data or "made up in the likeness of COCO's"
+    print(f"{_machine(settings)}\ncaptions: {what}; references of {len(references)} images\n")
+    print(_table(_reward_lines(rows)))
+    print("\nTimes are medians, and between brackets the quartiles, over rounds in which all take turns.\n")
+    print(_table(_packing_lines(packings)))
+
+
+def _settings(arguments: argparse.Namespace) -> "Sequence[tuple[torch.device, int]]":
+    """Devices with numbers of threads, which matter on the CPU alone."""
+    import torch
+
+    from rlcap.devices import choose_device
+
+    names = arguments.device
+    if "auto" in names:
+        names = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    threads = arguments.threads or [1, torch.get_num_threads()]
+    devices = [choose_device(name) for name in names]
+    pairs = [(device, count) for device in devices for count in (threads if device.type == "cpu" else threads[:1])]
+    return list(dict.fromkeys(pairs))
+
+
+def _reward_lines(rows: "Iterable[Row]") -> Iterator[Sequence[str]]:
+    yield "reward", "device", "threads", "batch", "µs a caption", "yardstick", "µs a caption", "ratio"
+    for row in rows:
+        ours, theirs = _time(row.us_per_caption, row.spread), _time(row.yardstick_us_per_caption, row.yardstick_spread)
+        place = row.name, row.device, str(row.threads), str(row.batch)
+        yield *place, ours, row.yardstick, theirs, f"{row.ratio:.1f}"
+
+
+def _time(median: float, spread: tuple[float, float]) -> str:
+    digits = 2 if median < 10 else 1 if median < 100 else 0
+    return f"{median:.{digits}f} ({spread[0]:.{digits}f}–{spread[1]:.{digits}f})"
+
+
+def _packing_lines(packings: "Iterable[Packing]") -> Iterator[Sequence[str]]:
+    yield "packed", "for", "images", "references", "s", "s of CPU", "MB", "MB while packing"
+    for each in packings:
+        figures = each.seconds, each.cpu_seconds, each.megabytes
+        peak = "" if each.peak_megabytes is None else f"{each.peak_megabytes:.1f}"
+        counts = str(each.images), str(each.references)
+        yield each.what, ", ".join(each.rewards), *counts, *(f"{figure:.1f}" for figure in figures), peak
+
+
+def _table(lines: Iterable[Sequence[str]]) -> str:
+    rows = list(lines)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _machine(settings: "Sequence[tuple[torch.device, int]]") -> str:
+    import os
+    import platform
+    from pathlib import Path
+
+    import torch
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    gpus = [torch.cuda.get_device_name(device) for device, _ in settings if device.type == "cuda"]
+    python = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return ", ".join([processor, f"{os.cpu_count()} cores", *gpus, python])
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0")
+    return int(text)
+
+
+BENCHES = {"rewards": Bench("rewards next to plain-Python scorers", _add_reward_options, _rewards)}
