@@ -233,8 +233,9 @@ def test_the_clipped_surrogate_is_that_of_the_paper():
     for k in range(len(ALL)):
         for t in range(int(MASK[k].sum())):
             ratio, advantage = (log_p[k, t] - before[k, t]).exp(), REWARDS[k]
-            limit = min(float(ratio), 1 + clip) if advantage > 0 else max(float(ratio), 1 - clip)
-            gets = limit == float(ratio)
+            plain = float(ratio.detach())
+            limit = min(plain, 1 + clip) if advantage > 0 else max(plain, 1 - clip)
+            gets = limit == plain
             total = total - chance[k] * advantage * (ratio if gets else limit) / LENGTH
             stopped, count = stopped + (not gets), count + 1
     # A weight of the advantage is a weight of the loss: 40 captions, each as often as the old policy says it.

@@ -45,15 +45,17 @@ def seeing(codec, kind=SoftAttention) -> Seeing:
 @pytest.mark.parametrize(("kind", "drawn"), [(SoftAttention, "attention_picture"), (Blindfold, "contact_sheet")])
 def test_the_captions_are_those_of_the_evaluation(codec, tmp_path, monkeypatch, kind, drawn):
     policy, store = seeing(codec, kind), store_of(tmp_path / "pixels.h5", "pixels")
-    rows, said, draw = np.array([4, 0, 2, 1, 3]), [], getattr(samples, drawn)
+    rows, said, seen, draw = np.array([4, 0, 2, 1, 3]), [], [], getattr(samples, drawn)
 
     def noted(pictures, words, *more, **options):
         said.append(" ".join(words))
+        seen.append(np.asarray(pictures).reshape(32, 32, 3).transpose(2, 0, 1))
         return draw(pictures, words, *more, **options)
 
     monkeypatch.setattr(samples, drawn, noted)
     found = sample_pictures(policy, store, rows, SETTINGS, CPU, seed=1)
     assert len(found) == SHOWN
+    assert np.array_equal(np.stack(seen) / np.float32(255), store.read(rows[:SHOWN]).pixels.numpy())
     assert said == [hypothesis.text for hypothesis in caption_split(policy, store, rows, SETTINGS, CPU)][:SHOWN]
 
 

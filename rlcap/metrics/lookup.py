@@ -59,7 +59,7 @@ class Lookup:
     @staticmethod
     def build(keys: Ints, values: Ints) -> "Lookup":
         """Of keys and their values, 1 or more."""
-        if len(np.unique(keys)) < len(keys):
+        if (np.diff(np.sort(keys)) == 0).any():
             raise ValueError("a key stands twice")
         absent = int(values.max(initial=0)) + 1
         needed = int(len(keys) / LOAD) + 1
