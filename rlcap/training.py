@@ -80,7 +80,8 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
             logger.layout(rewards=made.judge is not None)
             if experiment.training.start is not None and progress.best is None:
                 _evaluate(made, folder, progress, logger, observer)  # where the curves begin
-            _loop(made, folder, progress, logger, observer, stopped)
+            if not _out_of_patience(made, progress):  # a stage that stopped early and is resumed has nothing to do
+                _loop(made, folder, progress, logger, observer, stopped)
     return folder
 
 
@@ -155,8 +156,6 @@ def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger,
     if isinstance(result, Evaluation):
         figures |= {f"health/{result.split}/{key}": score for key, score in result.health.items()}
         logger.text(progress.update, f"captions/{result.split}", "  \n".join(result.captions[:10]))
-        for number, picture in enumerate(_samples(made), 1):
-            logger.image(progress.update, f"samples/{result.split}/{number}", picture)
     _log(logger, observer, progress, figures)
     result.save(folder / "captions", f"{result.split}_{progress.update:07d}")
     gained = progress.best is None or value > progress.best
@@ -165,8 +164,16 @@ def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger,
         progress.best, progress.best_update = value, progress.update
         _save(made, folder / "checkpoints" / "best", progress)
     _save(made, folder / "checkpoints" / "last", progress)
+    if isinstance(result, Evaluation):
+        for number, picture in enumerate(_samples(made), 1):
+            logger.image(progress.update, f"samples/{result.split}/{number}", picture)
     say(f"update {progress.update}: {result.split} {result.line()}{' (best so far)' if gained else ''}")
-    return settings.patience is not None and progress.without_gain >= settings.patience
+    return _out_of_patience(made, progress)
+
+
+def _out_of_patience(made: Materials, progress: Progress) -> bool:
+    patience = made.experiment.training.patience
+    return patience is not None and progress.without_gain >= patience
 
 
 def _samples(made: Materials) -> list[Image]:

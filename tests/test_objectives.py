@@ -159,14 +159,14 @@ def test_an_anchor_keeps_the_policy_near_its_start(policy, batch):
         assert earned < rewarded
 
 
-def test_the_entropy_bonus_keeps_words_open(policy, batch):
+@pytest.mark.parametrize("kind", [SCST, PPO, Mixer, MinimumRisk])
+def test_the_entropy_bonus_keeps_words_open(kind, policy, batch):
     def entropy(weight: float) -> float:
-        own = copy.deepcopy(policy)
         regularise = Regularise(entropy=weight)
-        trainer = SCST(own, course(), rollout=DRAWING, regularise=regularise, optimiser=FAST)
-        return [float(trainer.update(batch)["policy/entropy"]) for _ in range(25)][-1]
+        trainer = kind(copy.deepcopy(policy), course(), rollout=DRAWING, regularise=regularise, optimiser=FAST)
+        return [float(trainer.update(batch)["policy/entropy"]) for _ in range(15)][-1]
 
-    assert entropy(3.0) > 1.2 > 0.5 > entropy(0.0)  # log 4 = 1.39 at most
+    assert entropy(3.0) > max(1.2, entropy(0.0) + 0.1)  # log 4 = 1.39 at most
 
 
 def test_kl_is_that_of_the_formula():

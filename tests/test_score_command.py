@@ -103,7 +103,7 @@ def test_ids_of_a_mapping_are_texts(place, capsys):
 
 
 def test_what_evaluate_writes(place, capsys):
-    Evaluation("val", [12, 7, 9], [SAID["men.jpg"], SAID["dog.jpg"], SAID["cat.jpg"]], {}, {}).save(place, "val")
+    Evaluation("val", [12, 7, 9], [SAID["men.jpg"], SAID["dog.jpg"], SAID["cat.jpg"]], {}, {}, {}).save(place, "val")
     usual = scored(capsys, "mapping.json", "--references", "lines.jsonl")
     assert scored(capsys, "val.json", "--references", "lines.jsonl") == usual
     said = refused(capsys, "val_scores.json", "--references", "lines.jsonl")

@@ -108,6 +108,8 @@ def test_early_stopping_waits_for_its_patience(recipe, tmp_path):
     lines = [json.loads(line) for line in (stopped / "metrics.jsonl").read_text().splitlines()]
     updates = [line["update"] for line in lines if "eval/val/cider_d" in line]
     assert updates == [1, 2, 3], "a rate of 1e-9 changes no caption: the first stays the best"
+    train(recipe(**changes), stopped, resume=True)
+    assert len((stopped / "metrics.jsonl").read_text().splitlines()) == len(lines), "its patience is still at an end"
     assert json.loads((stopped / "checkpoints" / "best" / "meta.json").read_text())["update"] == 1
 
 
