@@ -11,7 +11,7 @@ import rlcap
 from rlcap import progress
 from rlcap.cli import main
 from rlcap.errors import ComponentError, ConfigError
-from rlcap.recipe import load_recipe
+from rlcap.recipe import load_recipe, to_yaml
 from rlcap.training import train
 
 TINY = {
@@ -144,3 +144,24 @@ def test_one_name_is_a_recipe_of_rewards(recipe):
     assert recipe(rewards="bleu_4").rewards["bleu_4"].weight == 1.0
     assert recipe(**{"rewards.cider_d": 2.0}).rewards["cider_d"].weight == 2.0
     assert recipe(**{"rewards.cider_d": {"end_token": False}}).rewards["cider_d"].settings == {"end_token": False}
+
+
+def test_the_noise_of_each_baseline_is_measured_on_the_same_draws(recipe, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe()))
+    command = [
+        "--quiet",
+        "bench",
+        "variance",
+        str(tmp_path / "recipe.yaml"),
+        "--draws",
+        "6",
+        "--threads",
+        "1",
+        "--json",
+    ]
+    assert main([*command, "--baselines", "none", "leave_one_out", "mean"]) == 0
+    noises = {row["baseline"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(noises) == ["none", "leave_one_out", "mean"]
+    assert all(row["estimates"] == 6 for row in noises.values())
+    shrunk = (3 - 1) / 3  # of three samples, the mean's advantages are so much of leave-one-out's
+    assert noises["mean"]["variance"] == pytest.approx(shrunk**2 * noises["leave_one_out"]["variance"], rel=1e-3)

@@ -1,4 +1,4 @@
-"""`rlcap bench rewards`: how fast it is here, next to what others use."""
+"""`rlcap bench WHAT`: how fast it is here next to what others use, and how noisy a gradient is."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,6 +86,53 @@ def _rewards(arguments: argparse.Namespace) -> None:
     print(_table(_packing_lines(packings)))
 
 
+def _add_variance_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="of a policy-gradient training; it says where to start")
+    parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="any value of the recipe")
+    parser.add_argument("--baselines", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--draws", type=_positive, default=40, metavar="N", help="of captions for the one batch (40)")
+
+
+def _variance(arguments: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    import torch
+
+    from rlcap.agents.baselines import BASELINES
+    from rlcap.agents.rollout import Drawing
+    from rlcap.agents.variance import gradient_variance
+    from rlcap.contracts import Policy
+    from rlcap.data.batches import training_batches
+    from rlcap.errors import ConfigError
+    from rlcap.materials import gather
+    from rlcap.recipe import load_recipe
+
+    device, threads = _settings(arguments)[0]
+    experiment = load_recipe(arguments.recipe, [*arguments.overrides, f"training.device={device}"])
+    torch.set_num_threads(threads)
+    made = gather(experiment)
+    if made.judge is None or not isinstance(made.model, Policy):
+        raise ConfigError(f"{arguments.recipe}: has no rewards; give the recipe of a policy-gradient training")
+    batch = next(training_batches(made.batches, made.plan)).to(device)
+    drawing = experiment.trainer.settings.get("rollout") or Drawing()
+    noises = gradient_variance(
+        made.model,
+        batch,
+        made.judge,
+        arguments.baselines or list(BASELINES),
+        max(2, arguments.draws),
+        drawing=drawing,
+        seed=experiment.training.seed,
+    )
+    if arguments.json:
+        print(json.dumps([{"baseline": name, **asdict(noise)} for name, noise in noises.items()]))
+        return
+    print(f"{len(batch.images)} images x {drawing.samples} captions, {max(2, arguments.draws)} draws\n")
+    lines = [(name, f"{noise.relative:.1f}", f"{noise.variance:.3g}") for name, noise in noises.items()]
+    print(_table([("baseline", "variance / signal", "variance"), *lines]))
+
+
 def _settings(arguments: argparse.Namespace) -> "Sequence[tuple[torch.device, int]]":
     """Devices with numbers of threads, which matter on the CPU alone."""
     import torch
@@ -154,4 +201,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-BENCHES = {"rewards": Bench("rewards next to plain-Python scorers", _add_reward_options, _rewards)}
+BENCHES = {
+    "rewards": Bench("rewards next to plain-Python scorers", _add_reward_options, _rewards),
+    "variance": Bench("the noise of the policy gradient under each baseline", _add_variance_options, _variance),
+}
