@@ -25,7 +25,12 @@ TINY = {
     "training.threads": 1,
     "training.device": "cpu",
 }
-SCST = {"training.start": None, "trainer.rollout.samples": 3, "trainer.rollout.length": 8}
+SCST = {
+    "training.start": None,
+    "trainer.optimiser.decay": "none",
+    "trainer.rollout.samples": 3,
+    "trainer.rollout.length": 8,
+}
 BREVITY = """
 CALLS = 0
 
