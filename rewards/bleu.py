@@ -34,10 +34,14 @@ class _Bleu(Reward):
         self._lengths = packed.lengths.where(packed.lengths >= 0, FAR)
 
     def __call__(self, candidates: Candidates) -> Tensor:
+        with torch.inference_mode():  # operations start sooner
+            scores = self._scores(candidates)
+        return scores.clone()  # may be saved for a backward pass
+
+    def _scores(self, candidates: Candidates) -> Tensor:
         found = self._packed.match(candidates)
-        matched = self._table.for_length(found.rows.shape[1]).view(-1).index_select(0, found.rows.view(-1))
-        matches = matched.view_as(found.inside).mul_(found.inside).sum(1)[: self.order]
-        matches = matches.view(-1, *found.lengths.shape)
+        table = self._table.for_length(found.longest)
+        matches = found.sums(table, found.inside)[: self.order, ..., 0]
         words = found.lengths
         beyond = torch.arange(self.order, device=words.device)[:, None, None]
         closest = self._closest(words, candidates.images)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rlcap.contracts import Candidates, Reward
 from rlcap.data.references import References
@@ -30,12 +29,14 @@ class _Cider(Reward):
         self._weights = torch.where(packed.norms > 0, SCALE / (packed.norms * each), 0.0)  # (images, 4, R)
 
     def __call__(self, candidates: Candidates) -> Tensor:
+        with torch.inference_mode():  # operations start sooner
+            scores = self._scores(candidates)
+        return scores.clone()  # may be saved for a backward pass
+
+    def _scores(self, candidates: Candidates) -> Tensor:
         found = self._packed.match(candidates)
-        weights = self._packed.squared_idf.index_select(0, found.rarities.view(-1)).view_as(found.inside)
-        by_caption = [part.transpose(1, 2).flatten(0, 1) for part in (found.rows, weights.mul_(found.inside))]
-        sums = F.embedding_bag(
-            by_caption[0], self._table.for_length(found.rows.shape[1]), mode="sum", per_sample_weights=by_caption[1]
-        ).view(ORDERS, *candidates.lengths.shape, -1)
+        weights = self._packed.squared_idf.index_select(0, found.ranks.view(-1)).view_as(found.inside)
+        sums = found.sums(self._table.for_length(found.longest), weights.mul_(found.inside))
         products, squares = sums[..., :-1], sums[..., -1:]
         cosines = products * squares.clamp_min(torch.finfo(sums.dtype).tiny).rsqrt()  # of a norm 0 the product is 0
         cosines *= self._weights.index_select(0, candidates.images).transpose(0, 1)[:, :, None]

@@ -59,7 +59,7 @@ class Progress:
 def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
     """Trains as the config says, into `folder`, and returns it. `resume` goes on from its last checkpoint."""
     last = folder / "checkpoints" / "last"
-    if not resume and (last.parent.exists() or (folder / WEIGHTS).exists()):
+    if not resume and (last.exists() or (folder / WEIGHTS).exists()):
         raise ConfigError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
     if resume and not last.exists():
         raise CheckpointError(f"{folder}: has no checkpoint to resume from; start it without --resume")
@@ -82,6 +82,8 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
                 _evaluate(made, folder, progress, logger, observer)  # where the curves begin
             if not _out_of_patience(made, progress):  # a stage that stopped early and is resumed has nothing to do
                 _loop(made, folder, progress, logger, observer, stopped)
+            if stopped:  # during the last update: this run is complete, and no other stage begins
+                raise KeyboardInterrupt(f"stopped by {stopped[0]} when {folder} was complete")
     return folder
 
 

@@ -146,6 +146,15 @@ SMALL = World(
 )
 
 
+def test_a_score_may_be_saved_for_a_backward_pass() -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+    for reward in (CiderD, Bleu4):
+        scores = reward(references_of(SMALL))(candidates_of(SMALL))
+        (weight * scores).sum().backward()
+        torch.testing.assert_close(weight.grad, scores)
+        weight.grad = None
+
+
 def test_images_stand_in_any_order() -> None:
     reward, candidates = CiderD(references_of(SMALL)), candidates_of(SMALL)
     order = torch.tensor([1, 0, 1])
@@ -193,13 +202,14 @@ def test_repeats(length: int) -> None:
     """Of 300 equal words the last has stood 299 times before: more than fits into a byte."""
     words = np.random.default_rng(length).integers(0, 2, (length, 3))
     words[:, 0] = 1
-    found = repeats(torch.from_numpy(words)).numpy()
+    apart = words + np.array([0, 10, 20])  # no word stands in two columns
+    found = repeats(torch.from_numpy(apart.T.flatten()), length).numpy().reshape(4, 3, length)
     for column in range(3):
         for n in range(1, 5):
             said = [tuple(words[i : i + n, column]) for i in range(length - n + 1)]
             seen: Counter[tuple[int, ...]] = Counter()
             for place, gram in enumerate(said):
-                assert found[n - 1, place, column] == seen[gram]
+                assert found[n - 1, column, place] == seen[gram]
                 seen[gram] += 1
 
 

@@ -1,5 +1,8 @@
 """A recipe of stages: what each stage sees, where it starts, and that it goes on where it stopped."""
 
+import os
+import shutil
+import signal
 from pathlib import Path
 from textwrap import dedent
 
@@ -9,6 +12,7 @@ from safetensors.torch import load_file
 import rlcap
 from rlcap.cli import main
 from rlcap.errors import CheckpointError, ConfigError
+from rlcap.materials import Materials
 from rlcap.recipe import load_stages
 from rlcap.stages import train_stages
 
@@ -108,3 +112,25 @@ def test_a_run_whose_stages_have_not_begun_is_no_run_yet(tmp_path):
     (tmp_path / "stages.json").write_text('["first", "second"]')
     with pytest.raises(CheckpointError, match=r"none of its stages \(first, second\) has a checkpoint yet"):
         rlcap.load(tmp_path)
+
+
+def test_a_stop_in_the_last_update_of_a_stage_begins_no_other(recipe, tmp_path, monkeypatch):
+    evaluate = Materials.evaluate
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self)
+
+    monkeypatch.setattr(Materials, "evaluate", interrupted)
+    stages = load_stages(recipe, ["training.evaluate_every=9 updates"])
+    with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGTERM when .*first was complete"):
+        train_stages(stages, tmp_path / "run")
+    assert not (tmp_path / "run" / "second").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_was_whole_begins_anew(recipe, tmp_path):
+    folder = train_stages(load_stages(recipe), tmp_path / "run")
+    whole = weights(folder / "second", "last")
+    shutil.rmtree(folder / "second" / "checkpoints" / "last")  # `best` is written first
+    train_stages(load_stages(recipe), folder, resume=True)
+    assert same(weights(folder / "second", "last"), whole)

@@ -87,15 +87,15 @@ class Sections:
     """
 
     key_bits: int
-    sections: Tensor  # (4, sections) int64: first place, places - 1, first group, groups - 1
+    sections: Tensor  # (2, sections) int64: first place, places - 1; a quarter as many groups
     multipliers: Tensor  # (places / 4,) int64, odd: of each group
     places: Tensor  # int64
     absent: int
 
     def find(self, keys: Tensor, section: Tensor) -> Tensor:
         """Of keys (…, K) in the sections (K,): their values; 0 or `absent` for what is not there."""
-        first, mask, first_group, group_mask = self.sections.index_select(1, section)
-        group = (keys & group_mask).add_(first_group)
+        first, mask = (each.index_select(0, section) for each in self.sections)
+        group = (keys & (mask >> 2)).add_(first >> 2)
         product = self.multipliers.index_select(0, group.view(-1)).view(keys.shape).mul_(keys)
         place = product.bitwise_right_shift_(HASH).bitwise_and_(mask).add_(first)
         word = self.places.index_select(0, place.view(-1)).view(keys.shape)
@@ -134,7 +134,7 @@ class SectionsBuilder:
         places = np.zeros(int(sizes.sum()), np.int64)
         places[place] = (keys << (63 - self._key_bits)) | values
         first += self._places
-        self._parts.append((np.stack([first, mask, first >> 2, mask >> 2]), multipliers, places))
+        self._parts.append((np.stack([first, mask]), multipliers, places))
         self._places += len(places)
         self._absent = max(self._absent, int(values.max(initial=0)) + 1)
 

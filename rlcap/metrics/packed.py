@@ -25,12 +25,31 @@ from rlcap.metrics.ngrams import ORDERS
 
 @dataclass(frozen=True)
 class Matches:
-    """The n-gram of each order that begins at each word of each caption; (4, T, B·N) but for `lengths`."""
+    """The n-gram of each order that begins at each of K words, caption behind caption; (4, K) where nothing is said.
+
+    On a CPU the words are those that count, elsewhere all B·N·T.
+    """
 
     rows: Tensor  # repeat · patterns + pattern: a row of a PatternTable
-    rarities: Tensor  # a row of PackedReferences.squared_idf
+    ranks: Tensor  # of its rarity: a row of PackedReferences.squared_idf
     inside: Tensor  # 1.0 where the n-gram ends within the caption, else 0.0
+    starts: Tensor  # (4 · B·N,): where each order of each caption starts among the 4 · K
     lengths: Tensor  # (B, N): words that count, as the scores' dtype
+    places: Tensor  # (K,): where the words stand among all places of all captions, B·N·T
+    longest: int  # T
+
+    def sums(self, table: Tensor, weights: Tensor) -> Tensor:
+        """Of the rows of a table, each times its weight (4, K), by order and caption: (4, B, N, columns)."""
+        rows, weights = self.rows.view(-1), weights.view(-1)
+        sums = F.embedding_bag(rows, table, self.starts, mode="sum", per_sample_weights=weights)
+        return sums.view(ORDERS, *self.lengths.shape, -1)
+
+    @property
+    def rarities(self) -> Tensor:
+        """(4, T, B·N): the ranks by place; 0 where none of the words stands."""
+        captions = self.ranks.new_zeros(ORDERS, self.lengths.numel() * self.longest)
+        captions.index_copy_(1, self.places, self.ranks)
+        return captions.view(ORDERS, -1, self.longest).mT
 
 
 @dataclass(frozen=True)
@@ -54,34 +73,41 @@ class PackedReferences:
         return self.ngrams.nbytes + self.matches.nbytes + sum(tensor.nbytes for tensor in tensors)
 
     def match(self, candidates: Candidates) -> Matches:
-        words, lengths = candidates.words.flatten(0, 1), candidates.lengths.flatten()
-        if words.device.type == "cpu":  # elsewhere, to ask for the longest would be to wait for the device
-            words = words[:, : max(1, int(lengths.max()))]
-        # Captions stand side by side, so that each step of an n-gram is one stretch of memory. What stands behind a
-        # caption's length does not count, but has to be some word; the last n-grams need room.
-        padded = F.pad(words.t(), (0, 0, 0, ORDERS - 1)).clamp_(0, len(self.numbers) - 1)
-        words = padded[: words.shape[1]]
+        lengths, t = candidates.lengths.flatten(), candidates.words.shape[-1]
+        # Words end to end, so that each step of an n-gram is one stretch of memory. On a CPU only those that count:
+        # elsewhere, to ask how many they are would be to wait for the device.
+        on_cpu = lengths.device.type == "cpu"
+        spans = lengths if on_cpu else torch.full_like(lengths, t)
+        caption = torch.repeat_interleave(spans, output_size=int(spans.sum()) if on_cpu else len(spans) * t)
+        starts = spans.cumsum(0).sub_(spans)
+        place = torch.arange(len(caption), device=caption.device).sub_(starts.index_select(0, caption))
+        everywhere = torch.add(place, caption, alpha=t)
+        words = candidates.words.reshape(-1).index_select(0, everywhere).clamp_(0, len(self.numbers) - 1)
         if not self.end_token:
-            last = words.gather(0, (lengths - 1).clamp_min(0)[None])[0]
+            last = candidates.words.flatten(0, 1).gather(1, (lengths - 1).clamp_min_(0)[:, None])[:, 0]
             lengths = lengths - ((last == self.end) & (lengths > 0)).to(lengths.dtype)
-        place, rarities = self.ngrams.find(self._keys(padded))
-        images = candidates.images[:, None].expand_as(candidates.lengths).reshape(-1)
-        # An unknown n-gram has another n-gram's place, but no n-gram's rarity: so no image has it.
-        patterns = self.matches.find(place.add_(rarities, alpha=1 << self.ngrams.bits), images)
-        rows = patterns.add_(repeats(words), alpha=len(self.counts))
-        counted = lengths.to(self.squared_idf.dtype)
-        ends = torch.arange(len(padded), device=counted.device, dtype=counted.dtype).unfold(0, len(words), 1)
-        inside = (counted - ends[..., None]).clamp_(0, 1)
-        return Matches(rows, rarities, inside, counted.view(candidates.lengths.shape))
 
-    def _keys(self, padded: Tensor) -> Tensor:
-        """(T + 3, captions) ids -> (4, T, captions): the key of the n-gram of each order that begins at each word."""
-        t = len(padded) - ORDERS + 1
-        numbers = self.numbers.index_select(0, padded.view(-1)).view(padded.shape)
-        keys = numbers.new_empty(ORDERS, t, numbers.shape[1])
-        keys[0] = numbers[:t]
+        found, ranks = self.ngrams.find(self._keys(words))
+        images = candidates.images[:, None].expand_as(candidates.lengths).reshape(-1).index_select(0, caption)
+        # An unknown n-gram has another n-gram's place, but no n-gram's rarity: so no image has it.
+        patterns = self.matches.find(found.add_(ranks, alpha=1 << self.ngrams.bits), images)
+        repeat = repeats(words.add_(caption, alpha=len(self.numbers)), t)
+        rows = patterns.add_(repeat, alpha=len(self.counts))
+
+        counted = lengths.to(self.squared_idf.dtype)
+        left = counted.index_select(0, caption).sub_(place)  # words, this one among them
+        orders = torch.arange(ORDERS, device=words.device)[:, None]
+        inside = (left - orders).clamp_(0, 1)
+        starts = (starts + orders * len(words)).view(-1)
+        return Matches(rows, ranks, inside, starts, counted.view_as(candidates.lengths), everywhere, t)
+
+    def _keys(self, words: Tensor) -> Tensor:
+        """(K,) ids -> (4, K): the key of the n-gram of each order that begins at each word."""
+        numbers = F.pad(self.numbers.index_select(0, words), (0, ORDERS - 1))
+        steps = numbers.unfold(0, len(words), 1)
+        keys = steps.new_empty(steps.shape).copy_(steps)
         for n in range(1, ORDERS):
-            torch.add(numbers[n : n + t], keys[n - 1], alpha=self.factor, out=keys[n])
+            keys[n].add_(keys[n - 1], alpha=self.factor)
         return keys
 
 
@@ -102,16 +128,17 @@ class PatternTable:
         return self._rows
 
 
-def repeats(words: Tensor) -> Tensor:
-    """(T, captions) ids -> (4, T, captions): at how many earlier places the n-gram that begins here stands."""
-    t = len(words)
-    words = words.to(torch.int32)
-    earlier = F.pad(words, (0, 0, t - 1, 0), value=-1).unfold(0, t, 1).transpose(1, 2)[:-1]  # (lag, T, captions)
-    same = torch.eq(words, earlier, out=torch.empty_like(earlier)).to(torch.uint8)  # out of bool is ten times slower
-    found = torch.zeros(ORDERS, *words.shape, dtype=torch.uint8 if t <= 256 else torch.int32, device=words.device)
-    both = same
-    for order in range(min(ORDERS, t)):
-        if order:
-            both = both[:, :-1] & same[:, order:]
-        torch.sum(both, 0, dtype=found.dtype, out=found[order, : t - order])
-    return found
+def repeats(words: Tensor, longest: int) -> Tensor:
+    """(K,) words, different in different captions -> (4, K): at how many earlier places the n-gram stands."""
+    k = len(words) + ORDERS - 1
+    # 32 bits are enough: words of captions as near as this remain different.
+    padded = F.pad(words.to(torch.int32), (longest, ORDERS - 1), value=-1)
+    later, earlier = padded[longest:], padded.unfold(0, k, 1)  # (lag from `longest` to 0, k)
+    equal = torch.eq(later, earlier, out=padded.new_empty(earlier.shape))  # out of bool is ten times slower
+    # All lags end to end, for speed: what reaches into the next lag begins behind the last word, or has lag 0.
+    both = torch.empty(ORDERS, earlier.numel(), dtype=torch.uint8, device=words.device)
+    both[0] = equal.view(-1)
+    for n in range(1, ORDERS):
+        torch.bitwise_and(both[n - 1, :-n], both[0, n:], out=both[n, :-n])
+    counts = both.view(ORDERS, -1, k)[:, :-1].sum(1, dtype=torch.uint8 if longest <= 256 else torch.int32)
+    return counts[:, : len(words)]
