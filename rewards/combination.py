@@ -3,6 +3,7 @@
 It logs nothing itself: a `Judgement` holds every reward raw and weighted, and the trainer shows their means.
 """
 
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rlcap.config import Term
 from rlcap.contracts import Candidates, Codec, Judgement, Reward
 from rlcap.data.references import References
 from rlcap.data.tokens import tokenise
-from rlcap.errors import ComponentError, ConfigError, did_you_mean
+from rlcap.errors import ComponentError, ConfigError, RlcapError, did_you_mean
 from rlcap.progress import say
 
 
@@ -41,7 +42,7 @@ class Combination:
         codec: Codec | None = None,
     ) -> None:
         _check_factors(terms)
-        self.terms, self.rewards = dict(terms), dict(rewards)
+        self.terms, self.rewards, self.references = dict(terms), dict(rewards), references
         self.updates = 0  # batches of drawn captions so far: where the schedules of weights stand
         self._normalisers = {label: Normaliser(references.device) for label, term in terms.items() if term.normalise}
         same = codec is None or codec.fingerprint == references.vocabulary.fingerprint
@@ -52,9 +53,9 @@ class Combination:
         raw: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         by_word: dict[str, Tensor] = {}
+        answers = {label: self._asked(label, candidates) for label in self.terms}  # before anything is learned
         for label, term in self.terms.items():
-            values = self._asked(label, candidates)
-            weight = weight_at(term.weight, self.updates)
+            values, weight = answers[label], weight_at(term.weight, self.updates)
             if values.dim() == 3:
                 by_word[label] = weight * values
                 values = values.sum(-1)
@@ -83,7 +84,14 @@ class Combination:
 
     def _asked(self, label: str, candidates: Candidates) -> Tensor:
         """One reward's answer, checked; credit by word is 0 behind the captions."""
-        values = self.rewards[label](candidates)
+        try:
+            values = self.rewards[label](candidates)
+        except RlcapError:
+            raise
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__}: {' '.join(str(error).split())} at {frame.filename}:{frame.lineno}"
+            raise ComponentError(f"reward '{label}': {said}") from error
         shapes = (candidates.words.shape[:2], candidates.words.shape)
         if not isinstance(values, Tensor) or values.shape not in shapes:
             what = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
@@ -100,7 +108,17 @@ class Combination:
                 )
             behind = torch.arange(values.shape[-1], device=values.device) >= candidates.lengths[..., None]
             values = values.masked_fill(behind, 0)
-        return values.detach()
+        if values.is_complex():
+            raise ComponentError(f"reward '{label}': gave complex numbers; give real ones")
+        values = values.detach().to(self.references.dtype)
+        if values.device.type == "cpu" and not values.isfinite().all():  # elsewhere, the training's log finds it
+            row, n, *_ = (~values.isfinite()).nonzero()[0].tolist()
+            image = self.references.images[int(candidates.images[row])]
+            raise ComponentError(
+                f"reward '{label}': gave a number that is not finite for caption {n} of image {image}; "
+                "give finite numbers"
+            )
+        return values
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -158,8 +176,9 @@ class Normaliser:
             )
             self.mean = self.mean + gap * seen.numel() / total
             self.count = total
-        deviation = (self.squares / self.count.clamp_min(1)).sqrt()
-        return ((values - self.mean) / deviation.clamp_min(1e-8)).to(values.dtype)
+        deviation = (self.squares / self.count.clamp_min(1)).sqrt().clamp_min(1e-8)
+        deviation = torch.where(self.count > 0, deviation, 1.0)  # nothing is known yet
+        return ((values - self.mean) / deviation).to(values.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"count": self.count, "mean": self.mean, "squares": self.squares}

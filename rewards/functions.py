@@ -134,6 +134,8 @@ def reward_factory(found: Any, name: str) -> Callable[..., Reward]:
     A reward's class is its own factory. That of a function has a signature by which
     `rlcap.components.resolved_arguments` checks the function's settings and ours.
     """
+    if isinstance(found, Reward):
+        raise ComponentError(f"reward '{name}': is an instance; give its class, and its settings beside it")
     if inspect.isclass(found):
         if not issubclass(found, Reward):
             raise ComponentError(f"reward '{name}': is a class, but no rlcap.contracts.Reward; derive it from that")

@@ -43,7 +43,8 @@ def load_stages(spec: str | Path, overrides: Sequence[str] | Mapping[str, Any] =
         return {"": draft.experiment()}
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
         raise ConfigError(f"{draft.origins['stages',]}: stages: should be sections by the names of the stages")
-    made, problems = {}, {}
+    made: dict[str, Experiment] = {}
+    problems: dict[str, None] = {}
     for name in stages:
         try:
             made[name] = draft.stage(name).experiment()

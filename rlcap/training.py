@@ -186,8 +186,10 @@ def _samples(made: Materials) -> list[Image]:
 
 
 def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:
-    for name, value in metrics.items():
+    for name, value in sorted(metrics.items(), key=lambda item: not item[0].startswith("reward/")):  # causes first
         if not torch.isfinite(value).all():
+            if name.startswith("reward/"):
+                raise DataError(f"update {update}: {name} is {float(value)}; a reward must give finite numbers")
             raise DataError(
                 f"update {update}: {name} is {float(value)}; check the features (rlcap features check) "
                 "or lower the learning rate (trainer.optimiser.lr)"

@@ -24,7 +24,7 @@ def run_folder(path: str | Path) -> Path:
     folder = Path(path)
     if not (folder / STAGES).exists():
         return folder
-    names = json.loads((folder / STAGES).read_text(encoding="utf-8"))
+    names: list[str] = json.loads((folder / STAGES).read_text(encoding="utf-8"))
     trained = [folder / name for name in names if (folder / name / "checkpoints").exists()]
     if not trained:
         raise CheckpointError(f"{folder}: none of its stages ({', '.join(names)}) has a checkpoint yet; train it first")

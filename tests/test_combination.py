@@ -206,3 +206,45 @@ def test_captions_of_another_codec_go_through_text(capsys):
         again.words.flatten(0, 1), wanted.words.flatten(0, 1), wanted.lengths.flatten(), strict=True
     ):
         assert mine[:length].equal(theirs[:length])
+
+
+class Failing(Reward):
+    def __call__(self, candidates: Candidates) -> Tensor:
+        raise ValueError("out of\nwords")
+
+
+def test_a_class_that_raises_is_named_with_the_line(candidates):
+    with pytest.raises(ComponentError) as caught:
+        combined((Term("failing"), Failing()))(candidates)
+    said = str(caught.value)
+    assert said.startswith("reward 'failing': ValueError: out of words at ")
+    assert __file__ in said
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused_at_once(candidates, number):
+    answer = torch.zeros(2, 3)
+    answer[1, 2] = number
+    with pytest.raises(ComponentError, match=r"reward 'wrong': .* not finite for caption 2 of image 1\.jpg"):
+        combined((Term("wrong", 0.0), Wrong(answer)))(candidates)
+
+
+def test_whole_numbers_and_booleans_are_numbers_and_complex_ones_are_none(candidates):
+    for answer in (torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool)):
+        judgement = combined((Term("count", 0.5), Wrong(answer)))(candidates)
+        assert judgement.total.equal(torch.full((2, 3), 0.5))
+        assert judgement.curves(3)["reward/count/raw"] == 1
+    with pytest.raises(ComponentError, match="gave complex numbers"):
+        combined((Term("count"), Wrong(torch.ones(2, 3) * 1j)))(candidates)
+
+
+def test_a_batch_that_fails_teaches_nothing(candidates):
+    judge = combined((Term("length", normalise=True), Length()), (Term("failing"), Failing()))
+    with pytest.raises(ComponentError):
+        judge(candidates)
+    assert float(judge.state_dict()["normalisers"]["length"]["count"]) == 0
+
+
+def test_a_normaliser_that_knows_nothing_changes_nothing():
+    values = torch.tensor([[3.0, 5.0]])
+    assert Normaliser(torch.device("cpu"))(values, drawn=0).equal(values)

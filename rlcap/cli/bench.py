@@ -58,7 +58,7 @@ def _add_reward_options(parser: argparse.ArgumentParser) -> None:
         "--batch", type=_positive, nargs="+", default=[300, 3000], metavar="N", help="captions at once (300 3000)"
     )
     parser.add_argument(
-        "--seconds", type=_positive, default=10, metavar="S", help="of rounds, for each reward and batch (10)"
+        "--seconds", type=float, default=10, metavar="S", help="of rounds, for each reward and batch (10)"
     )
 
 
