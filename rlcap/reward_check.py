@@ -29,6 +29,7 @@ CALLS = 11  # of whole batches, about
 GRID = 8  # features: the mean colours of 8x8 fields of the picture
 ALIKE = 1e-5  # times the score, or 1: batches of other sizes round differently in float32
 SLOW = 0.01  # seconds a caption that are worth a word
+WRONG_WAY = 0.45  # of preferring what people say; a little below chance is chance
 
 Words = Sequence[str]
 
@@ -250,6 +251,9 @@ class _Trial:
                     f"scores higher than what people say ({usual:.4g} on average): {', '.join(better)}; a policy will "
                     "find that out, so weigh it together with a reward of content"
                 )
+        for label, scores in found.ranges[1:]:
+            if _preferred(found.ranges[0][1], scores) < WRONG_WAY:
+                found.notes.append(f"prefers {label} to what people say: if it is a penalty, give it a negative weight")
         if found.seconds is not None and found.seconds > SLOW:
             found.notes.append(
                 "slow: workers=2 shares the captions of a batch between processes, constant=true asks once for each"

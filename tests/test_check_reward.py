@@ -212,3 +212,10 @@ def test_a_class(check, way, status, said):
 def test_credit_by_word_is_added_up_over_the_captions_words(check):
     _, said, _ = check(CLASS)
     assert figures(said, " what people say ")[2] == 7.5  # of the longest: 14 words and the end token
+
+
+def test_a_reward_that_prefers_the_wrong_captions_is_noted(check):
+    status, said, _ = check(OVERLAP.replace("max(shares) ** power", "-max(shares)"))
+    assert status == 0
+    assert "note:     prefers captions of other scenes to what people say: if it is a penalty, give it" in said
+    assert "prefers" not in [line[10:17] for line in check(OVERLAP)[1].splitlines() if line.startswith("note:")]
