@@ -21,8 +21,7 @@ class StandIn:
         monkeypatch.setenv("PATH", str(folder))
 
     def install(self, body: str, version: str = 'version "17.0.15"', modules: str = "jdk.compiler@17") -> None:
-        script = f"""#!{sys.executable}
-import json, os, sys, time
+        script = f"""import json, os, sys, time
 from pathlib import Path
 folder = Path({str(self.folder)!r})
 if "-version" in sys.argv: sys.exit({version!r})
@@ -30,7 +29,9 @@ if "--list-modules" in sys.argv: print({modules!r}); sys.exit()
 (folder / "starts").open("a").write(f"{{os.getpid()}}\\n")
 starts = len((folder / "starts").read_text().split())
 {body}"""
-        (self.folder / "java").write_text(script)
+        (self.folder / "script.py").write_text(script)
+        # By way of a shell: the path behind #! may hold no blank, and the one of this Python may have some.
+        (self.folder / "java").write_text(f"#!/bin/sh\nexec '{sys.executable}' '{self.folder}/script.py' \"$@\"\n")
         (self.folder / "java").chmod(0o755)
 
     @property
