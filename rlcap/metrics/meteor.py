@@ -4,7 +4,13 @@ The program is pycocoevalcap's, asked as pycocoevalcap asks it: the figures are 
 start and 1.3 GB of memory.
 """
 
+import atexit
+import shutil
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from urllib.parse import quote
 
 import numpy as np
 
@@ -35,7 +41,19 @@ def _arguments() -> list[str]:
     jar = pycocoevalcap("meteor/meteor-1.5.jar")
     if not jar.is_file():
         raise ComponentError(f"METEOR: {jar} is missing; install pycocoevalcap again")
+    jar = _plain_path(jar.parent) / jar.name
     return ["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+
+
+@cache
+def _plain_path(folder: Path) -> Path:
+    """The folder by a path without blanks and their like: METEOR looks for its data by a URL that it escapes twice."""
+    if quote(str(folder)) == str(folder):
+        return folder
+    home = Path(mkdtemp(prefix="rlcap-meteor-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    (home / "meteor").symlink_to(folder, target_is_directory=True)
+    return home / "meteor"
 
 
 def _pairs(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[Pair]:
