@@ -41,19 +41,18 @@ def _arguments() -> list[str]:
     jar = pycocoevalcap("meteor/meteor-1.5.jar")
     if not jar.is_file():
         raise ComponentError(f"METEOR: {jar} is missing; install pycocoevalcap again")
-    jar = _plain_path(jar.parent) / jar.name
-    return ["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+    return ["-Xmx2G", "-jar", str(_by_plain_path(jar)), "-", "-", "-stdio", "-l", "en", "-norm"]
 
 
 @cache
-def _plain_path(folder: Path) -> Path:
-    """The folder by a path without blanks and their like: METEOR looks for its data by a URL that it escapes twice."""
-    if quote(str(folder)) == str(folder):
-        return folder
+def _by_plain_path(jar: Path) -> Path:
+    """The jar where no blank is in its path: METEOR looks for its data beside it, by a URL that it escapes twice."""
+    if quote(str(jar)) == str(jar):
+        return jar
     home = Path(mkdtemp(prefix="rlcap-meteor-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    (home / "meteor").symlink_to(folder, target_is_directory=True)
-    return home / "meteor"
+    (home / "data").symlink_to(jar.parent / "data", target_is_directory=True)
+    return Path(shutil.copy(jar, home))  # Java would see through a link
 
 
 def _pairs(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[Pair]:
