@@ -227,6 +227,8 @@ def in_blanks(captions: list[list[str]], references: list[list[list[str]]]) -> t
 def test_meteor_equals_pycocoevalcap_also_after_a_crash():
     from pycocoevalcap.meteor.meteor import Meteor as Theirs
 
+    if " " in sys.prefix:
+        pytest.skip("pycocoevalcap's own METEOR does not run where its path holds a blank")
     theirs = Theirs()
     captions = [caption.split(" ") for caption, _ in ODD]
     references = [[reference.split(" ") for reference in image] for _, image in ODD]
