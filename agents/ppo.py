@@ -24,6 +24,7 @@ from rlcap.agents.rollout import Drawing, needed_judge, rescore, roll_out
 from rlcap.agents.shares import Shares
 from rlcap.config import AboveZero, Positive
 from rlcap.contracts import Batch, Course, Policy
+from rlcap.errors import ConfigError
 
 
 class PPO:
@@ -42,6 +43,8 @@ class PPO:
         clip: AboveZero = 0.2,  # how far from 1 a word's ratio may go
         optimiser: Optimiser = Optimiser(lr=5e-5),  # noqa: B008  frozen
     ) -> None:
+        if rollout.truncates:  # after a step a drawn word may be cut off, and would have no ratio
+            raise ConfigError("trainer.rollout: ppo compares each word before and after; leave out top_k and top_p")
         self.policy, self.course, self.judge = policy, course, needed_judge(course, "ppo")
         self.drawing, self.epochs, self.clip = rollout, epochs, clip
         self.baseline = make_baseline(baseline, rollout.samples, course, critic)

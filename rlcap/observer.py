@@ -148,7 +148,8 @@ class Observer:
         """Equal: advantages differ by less than a hundredth of the reward, or of 1 where the reward is larger."""
         read: dict[str, float] = {}
         if {"advantage/deviation", REWARD} <= figures.keys():
-            read[EQUAL] = float(figures["advantage/deviation"] <= 0.01 * min(1.0, abs(figures[REWARD])))
+            advantage = max(figures["advantage/deviation"], abs(figures.get("advantage/mean", 0.0)))
+            read[EQUAL] = float(advantage <= 0.01 * min(1.0, abs(figures[REWARD])))
         if self.clip and "optimiser/gradient_norm" in figures:
             read[CLIPPED] = float(figures["optimiser/gradient_norm"] > self.clip)
         return read

@@ -246,3 +246,8 @@ def test_equal_rewards_and_captions_without_a_choice_leave_every_number_finite(p
         metrics = trainer.update(batch)
         assert all(value.isfinite().all() for value in metrics.values())
     assert float(metrics["mixer/forced"]) == 1
+
+
+def test_ppo_does_not_go_with_truncation(policy):
+    with pytest.raises(ConfigError, match="ppo compares each word before and after; leave out top_k and top_p"):
+        PPO(policy, course(), rollout=Drawing(top_p=0.9))

@@ -78,6 +78,7 @@ def test_a_reward_that_is_easy_to_game_is_found_out():
     [
         ("no_gradient", {"advantage__deviation": 1e-9, "reward__total": 0.3}, {"advantage__deviation": 0.05}),
         ("no_gradient", {"advantage__deviation": 0.0, "reward__total": 0.0}, {"advantage__deviation": 0.01}),
+        ("no_gradient", {"advantage__deviation": 0.0, "reward__total": 0.3}, {"advantage__mean": 0.2}),  # one sample
         ("clipped_gradient", {"optimiser__gradient_norm": 1.1}, {"optimiser__gradient_norm": 0.9}),
         ("low_entropy", {"policy__entropy": 0.04}, {"policy__entropy": 0.06}),
         ("far_from_start", {"policy__kl_to_start": 1.1}, {"policy__kl_to_start": 0.9}),
