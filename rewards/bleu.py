@@ -31,7 +31,10 @@ class _Bleu(Reward):
         self._references, self._end_token = references, end_token
         self._packed = packed = references.once(pack_with_end if end_token else pack_without_end)
         self._table = PatternTable(packed, _in_some_reference)
-        self._lengths = packed.lengths.where(packed.lengths >= 0, FAR)
+        lengths = packed.lengths.where(packed.lengths >= 0, FAR)
+        self._longest = int(packed.lengths.max())  # of a caption that is longer, the closest reference is the same
+        every = [_closest(lengths, words) for words in range(self._longest + 1)]
+        self._closest = torch.stack(every, 1)  # (images, longest + 1)
 
     def __call__(self, candidates: Candidates) -> Tensor:
         with torch.inference_mode():  # operations start sooner
@@ -44,16 +47,10 @@ class _Bleu(Reward):
         matches = found.sums(table, found.inside)[: self.order, ..., 0]
         words = found.lengths
         beyond = torch.arange(self.order, device=words.device)[:, None, None]
-        closest = self._closest(words, candidates.images)
-        return self._score(matches, (words - beyond).clamp_min(0), words, closest)
-
-    def _closest(self, lengths: Tensor, images: Tensor) -> Tensor:
-        """(B, N): the length of the closest reference, the shorter one of two as close."""
-        references = self._lengths.index_select(0, images)[:, None]
-        longer = references - lengths[..., None]
-        # Of two as close, the shorter one: a quarter decides, as all lengths are whole.
-        nearest = (longer.abs() + 0.25 * longer.sign()).argmin(-1, keepdim=True)
-        return longer.gather(-1, nearest)[..., 0] + lengths
+        places = words.long().clamp_max_(self._longest)
+        places.add_(candidates.images[:, None], alpha=self._longest + 1)
+        closest = self._closest.view(-1).index_select(0, places.view(-1)).view_as(words)
+        return self._score(matches, (words - beyond).clamp_min_(0), words, closest)
 
     def plain(self, captions: Sequence[Words], ended: Sequence[bool], images: Sequence[int]) -> list[float]:
         """The same by the string-level code: words without the end token, and whether it was said."""
@@ -66,6 +63,13 @@ class _Bleu(Reward):
 
     @abstractmethod
     def _plain(self, captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]: ...
+
+
+def _closest(references: Tensor, words: int) -> Tensor:
+    """(images, R) lengths -> (images,): the one closest to a caption of so many words, the shorter of two as close."""
+    longer = references - words
+    nearest = (longer.abs() + 0.25 * longer.sign()).argmin(-1, keepdim=True)  # a quarter decides: lengths are whole
+    return references.gather(-1, nearest)[:, 0]
 
 
 def _in_some_reference(counts: Tensor, repeat: Tensor) -> Tensor:
