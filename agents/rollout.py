@@ -28,7 +28,7 @@ class Drawing:
     The gradient is that of the distribution that words are drawn from. So top_k and top_p change what is optimised:
     the mean reward of captions without the tail of the vocabulary, which itself gets no gradient. `graph`: "kept"
     keeps what drawing computes for the gradient; "scored" draws without, and runs the captions through the policy
-    again. Both give the same gradient; the first takes a third less time on a CPU, the second less memory while
+    again. Both give the same gradient; the first takes less time on a CPU, the second less memory while
     drawing. Policies that make choices besides words, and objectives that reuse draws, always score.
     """
 
