@@ -5,6 +5,7 @@ if __name__ != "rlcap.agents":
 
 TRAINERS = {
     "cross_entropy": "rlcap.agents.cross_entropy:CrossEntropy",
+    "hard_attention": "rlcap.agents.hard_attention:VariationalBound",
     "contrastive": "rlcap.agents.contrastive:InfoNCE",
     "scst": "rlcap.agents.scst:SCST",
     "ppo": "rlcap.agents.ppo:PPO",

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules, described in a recipe and shared by all trainers."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcap.config import AboveZero, NotNegative, Rate, Weight
+from rlcap.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,13 @@ class Optimiser:
     """The recipe's `optimiser` section.
 
     The rate climbs to `lr` over `warmup` updates, then falls: not at all, along half a cosine to `floor`·lr, or
-    linearly to it. `clip` bounds the norm of the whole gradient (0: no bound).
+    linearly to it. `clip` bounds the norm of the whole gradient (0: no bound). An encoder that is trained along may
+    have a rate of its own: pretrained weights want a far lower one.
     """
 
     name: Literal["adam", "adamw", "rmsprop"] = "adam"
     lr: AboveZero = 4e-4
+    encoder_lr: AboveZero | None = None  # None: the same; it follows the same schedule
     weight_decay: Weight = 0.0
     clip: Weight = 5.0
     warmup: NotNegative = 0
@@ -31,12 +34,18 @@ class Optimiser:
 class Descent:
     """An optimiser at work: gradient in, one clipped and scheduled step out."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], settings: Optimiser, updates: int) -> None:
-        """`updates` is the length of the whole schedule."""
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    def __init__(self, network: nn.Module | Iterable[nn.Parameter], settings: Optimiser, updates: int) -> None:
+        """`updates` is the length of the whole schedule. The encoder is what the network has under that name."""
+        named = network.named_parameters() if isinstance(network, nn.Module) else [("", each) for each in network]
+        learning = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        self.parameters = [parameter for _, parameter in learning]
         self.settings, self.updates, self.done = settings, updates, 0
+        groups, self.factors = [self.parameters], [1.0]  # of the rate, one a group
+        if settings.encoder_lr is not None:
+            groups, self.factors = _encoder_apart(learning), [1.0, settings.encoder_lr / settings.lr]
         classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
-        self.optimiser = classes[settings.name](self.parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        parts = [{"params": group} for group in groups]
+        self.optimiser = classes[settings.name](parts, lr=settings.lr, weight_decay=settings.weight_decay)
 
     def rate(self) -> float:
         """The learning rate of the next step."""
@@ -57,8 +66,8 @@ class Descent:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
         rate = self.rate()
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(self.optimiser.param_groups, self.factors, strict=True):
+            group["lr"] = rate * factor
         self.optimiser.step()
         self.done += 1
         return {"optimiser/gradient_norm": norm.detach(), "optimiser/rate": torch.tensor(rate)}
@@ -69,3 +78,13 @@ class Descent:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.optimiser.load_state_dict(state["optimiser"])
         self.done = state["done"]
+
+
+def _encoder_apart(learning: Sequence[tuple[str, nn.Parameter]]) -> list[list[nn.Parameter]]:
+    """All but the encoder's, and those."""
+    parts: list[list[nn.Parameter]] = [[], []]
+    for name, parameter in learning:
+        parts[name.startswith("encoder.")].append(parameter)
+    if not parts[True]:
+        raise ConfigError("optimiser.encoder_lr: no encoder is trained along; name one, or leave this out")
+    return parts

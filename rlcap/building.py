@@ -1,5 +1,7 @@
 """From a config to the objects that it describes: encoder, policy, trainer, device."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -14,6 +16,8 @@ from rlcap.models.scorer import Scorer
 from rlcap.models.scorers import make_scorer
 from rlcap.models.seeing import Seeing
 from rlcap.models.seeing_scorer import SeeingTowers
+from rlcap.models.word_vectors import fill_embedding
+from rlcap.progress import say
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -38,6 +42,19 @@ def make_policy(experiment: Experiment, codec: Codec, shape: FeatureShape, weigh
         shape = encoder.shape
     policy: Policy = find("policy", experiment.policy.name)(codec, shape, **experiment.policy.settings)
     return policy if encoder is None else Seeing(policy, encoder)
+
+
+def begin_words(experiment: Experiment, model: Policy | Scorer) -> None:
+    """Pretrained word vectors for a policy at its very beginning; from then on its weights hold them.
+
+    A policy that starts from another run's weights has that run's words.
+    """
+    vectors = experiment.training.word_vectors
+    if vectors is None or experiment.training.start is not None:
+        return
+    if not isinstance(model, Policy):
+        raise ConfigError(f"training.word_vectors={vectors}: is for policies, and {experiment.name} trains a scorer")
+    say(fill_embedding(model, Path(vectors)))
 
 
 def check_features(experiment: Experiment, store: FeatureStore) -> None:

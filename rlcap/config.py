@@ -79,6 +79,7 @@ class Term:
 class Data:
     path: str = "data/scenes"  # a prepared folder
     features: str | None = None  # an HDF5 file; None: the one in the prepared folder
+    pictures: str | None = None  # the folder of pictures that features were made of: a few are shown at evaluations
     train: str = "train"  # names of splits
     evaluate: str = "val"
     max_words: Positive = 20  # longer captions are cut for training, without an end token
@@ -101,6 +102,7 @@ class Training:
     log_every: Positive = 10  # updates
     threads: Positive | None = None  # of torch on the CPU; None: torch decides
     start: str | None = None  # a run whose best weights are the first ones here, as RL needs them
+    word_vectors: str | None = None  # a text file (GloVe, word2vec) that fills the word embedding, unless `start` does
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):

@@ -6,11 +6,12 @@ V vocabulary. A *row* is one caption: row b·N + n is caption n of image b.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rlcap.errors import ComponentError
 
@@ -29,6 +30,28 @@ def tree_map(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
     raise TypeError(f"a tree holds tensors, dicts, tuples and lists, not {type(tree).__name__}")
 
 
+class Travelling:
+    """A dataclass that goes to another device, or to pinned memory, with every tensor in it."""
+
+    def to(self, device: torch.device | str) -> Self:
+        moved: Self = _in_fields(self, lambda tensor: tensor.to(device, non_blocking=True))
+        return moved
+
+    def pin_memory(self) -> Self:
+        """For torch's DataLoader: what is pinned travels to a GPU while it computes."""
+        pinned: Self = _in_fields(self, Tensor.pin_memory)
+        return pinned
+
+
+def _in_fields(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy with `change` applied to the tensors of a dataclass, those of dataclasses and tuples in it included."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _in_fields(getattr(value, each.name), change) for each in fields(value)})
+    return tuple(_in_fields(item, change) for item in value) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
 class FeatureShape:
     """What a policy must know of the features before it sees any. `grid` is (h, w), with h·w = regions."""
@@ -36,10 +59,16 @@ class FeatureShape:
     regions: int
     width: int
     grid: tuple[int, int] | None = None
+    earlier: tuple["FeatureShape", ...] = ()  # as in Features
+
+    @property
+    def layers(self) -> tuple["FeatureShape", ...]:
+        """All layers, the earliest first; the last of them is this one."""
+        return (*self.earlier, self)
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Travelling):
     """The images of a batch. Text without images has no regions: values (B, 0, 0)."""
 
     values: Tensor  # (B, R, D) float
@@ -47,6 +76,7 @@ class Features:
     grid: tuple[int, int] | None = None
     boxes: Tensor | None = None  # (B, R, 4): left, top, right, bottom as shares of the image, in [0, 1]
     pixels: Tensor | None = None  # (B, 3, S, S) in [0, 1], for an encoder that is trained along
+    earlier: tuple["Features", ...] = ()  # what earlier layers of the encoder say, the earliest first
 
     @staticmethod
     def of_pixels(pixels: Tensor) -> "Features":
@@ -58,31 +88,10 @@ class Features:
     def images(self) -> int:
         return self.values.shape[0]
 
-    def to(self, device: torch.device | str) -> "Features":
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
-
-        return replace(
-            self,
-            values=self.values.to(device, non_blocking=True),
-            mask=self.mask.to(device, non_blocking=True),
-            boxes=move(self.boxes),
-            pixels=move(self.pixels),
-        )
-
-    def pin_memory(self) -> "Features":
-        """For torch's DataLoader: what is pinned travels to a GPU while it computes."""
-
-        def pin(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.pin_memory()
-
-        return replace(
-            self,
-            values=self.values.pin_memory(),
-            mask=self.mask.pin_memory(),
-            boxes=pin(self.boxes),
-            pixels=pin(self.pixels),
-        )
+    @property
+    def layers(self) -> tuple["Features", ...]:
+        """All layers, the earliest first; the last of them is this one, all that most policies look at."""
+        return (*self.earlier, self)
 
 
 class Encoder(nn.Module, ABC):
@@ -143,13 +152,28 @@ class Step:
 class Scores:
     """What a policy says of whole captions. Entries behind the end token mean nothing: mask them."""
 
-    log_prob: Tensor  # (B, N, T), of each word given those before
+    log_prob: Tensor  # (B, N, T), of each word given those before, and given the choices
+    choices: Tensor | None = None  # (B, N, T, …): as they were replayed or drawn
     choice_log_prob: Tensor | None = None  # (B, N, T)
-    choice_entropy: Tensor | None = None  # (B, N, T)
+    choice_entropy: Tensor | None = None  # (B, N, T): what -choice_log_prob is in the mean, before the choice is made
     entropy: Tensor | None = None  # (B, N, T), on request, of the word distribution
     logits: Tensor | None = None  # (B, N, T, V), on request
     attention: Tensor | None = None  # (B, N, T, R), on request
     extras: Mapping[str, Tensor] = field(default_factory=dict)  # on request: scalars that a loss may add
+
+    @staticmethod
+    def of_logits(
+        logits: Tensor, words: Tensor, want: Collection[str] = (), attention: Tensor | None = None
+    ) -> "Scores":
+        """Of words (B, N, T), all at once, from logits (rows, T, V) and attention (rows, T, R)."""
+        exact, rows = at_least_float32(logits), words.shape[:2]
+        log_prob = -F.cross_entropy(exact.flatten(0, 1), words.flatten(), reduction="none")
+        return Scores(
+            log_prob.view_as(words),
+            entropy=entropy_of(exact.log_softmax(-1)).view_as(words) if "entropy" in want else None,
+            logits=logits.unflatten(0, rows) if "logits" in want else None,
+            attention=attention.unflatten(0, rows) if attention is not None and "attention" in want else None,
+        )
 
 
 class Policy(nn.Module, ABC):
@@ -197,31 +221,17 @@ class Policy(nn.Module, ABC):
             raise ComponentError(
                 f"{type(self).__name__}: makes choices (coins={self.coins}), so it must override score"
             )
-        images, n, length = words.shape
+        _, n, length = words.shape
         state = self.start(memory, n, length)
         said = torch.full_like(words[..., 0].reshape(-1), self.codec.start)
-        log_probs, entropies, logits, attentions = [], [], [], []
+        logits, attentions = [], []
         for t in range(length):
             step = self.step(said, state, memory, want=want)
             state, said = step.state, words[..., t].reshape(-1)
-            log_p = at_least_float32(step.logits).log_softmax(-1)
-            log_probs.append(log_p.gather(-1, said[:, None])[:, 0])
-            if "entropy" in want:
-                entropies.append(entropy_of(log_p))
-            if "logits" in want:
-                logits.append(step.logits)
-            if "attention" in want and step.attention is not None:
+            logits.append(step.logits)
+            if step.attention is not None:
                 attentions.append(step.attention)
-
-        def stacked(steps: list[Tensor]) -> Tensor | None:
-            return torch.stack(steps, 1).unflatten(0, (images, n)) if steps else None
-
-        return Scores(
-            log_prob=torch.stack(log_probs, 1).unflatten(0, (images, n)),
-            entropy=stacked(entropies),
-            logits=stacked(logits),
-            attention=stacked(attentions),
-        )
+        return Scores.of_logits(torch.stack(logits, 1), words, want, torch.stack(attentions, 1) if attentions else None)
 
     def forward(self, features: Features, words: Tensor, **arguments: Any) -> Scores:
         """remember + score, in one call for DistributedDataParallel."""
@@ -243,26 +253,13 @@ def entropy_of(log_p: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Travelling):
     """What a trainer learns from: some images, N captions of each."""
 
     images: Tensor  # (B,) rows of the split
     features: Features
     words: Tensor  # (B, N, T): ids, the end token (unless the caption was cut), then padding
     mask: Tensor  # (B, N, T) bool: the words that count, the end token among them
-
-    def to(self, device: torch.device | str) -> "Batch":
-        return Batch(
-            self.images.to(device, non_blocking=True),
-            self.features.to(device),
-            self.words.to(device, non_blocking=True),
-            self.mask.to(device, non_blocking=True),
-        )
-
-    def pin_memory(self) -> "Batch":
-        return Batch(
-            self.images.pin_memory(), self.features.pin_memory(), self.words.pin_memory(), self.mask.pin_memory()
-        )
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,12 @@ def gather(experiment: Experiment) -> Materials:
     check_size(model, store)
     if settings.start is not None:
         network = "policy" if experiment.scorer is None else "scorer"
-        load_weights(find_weights(run_folder(settings.start)), {network: model}, data.vocabulary.fingerprint)
+        load_weights(find_weights(run_folder(settings.start)), {network: model}, model.codec.fingerprint)
     references = References.of(training, data.vocabulary, data.frequencies, device)
     judge = None
     if experiment.rewards:
         judge = make_rewards(experiment.rewards, references, model.codec)
-    captions = encode_captions(training.tokens, data.vocabulary, experiment.data.max_words)
+    captions = encode_captions(training.tokens, model.codec, experiment.data.max_words)
     plan = Plan(captions, settings.images, settings.captions, settings.seed)
     updates = settings.updates or max(1, round((settings.epochs or 0) * len(plan)))
     course = Course(updates, choose_precision(settings.precision, device), device, settings.seed, judge)
@@ -122,7 +122,7 @@ def gather(experiment: Experiment) -> Materials:
         judge=judge,
         trainer=make_trainer(experiment.trainer, model, course),
         plan=plan,
-        batches=Captioned(store, rows_for(experiment, store, training), captions, data.vocabulary),
+        batches=Captioned(store, rows_for(experiment, store, training), captions, model.codec),
         course=course,
     )
 

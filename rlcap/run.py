@@ -31,7 +31,6 @@ from rlcap.materials import features_path
 from rlcap.metrics.pointing import Pointing
 from rlcap.models.encoders import frozen_encoder, weights_hash
 from rlcap.models.ensemble import Ensemble
-from rlcap.models.scorer import Scorer
 from rlcap.models.scorers import load_scorer
 from rlcap.models.seeing import Seeing
 from rlcap.recipe import load_recipe, load_stages, revised
@@ -155,7 +154,7 @@ class Run:
 
     def check(self, data: DataSet, store: FeatureStore) -> None:
         """Refuses words and features that this policy was not trained on."""
-        check_words(self.folder, self.policy, data)
+        check_words(self.folder, data)
         self.sight.check(store, self.folder)
         check_size(self.policy, store)
 
@@ -179,15 +178,14 @@ def load(path: str | Path, device: str = "auto", checkpoint: str = "best") -> Ru
     weights = find_weights(folder, checkpoint)
     experiment = load_recipe(folder / "config.yaml", unused=("trainer", "rewards"))
     sight = Sight.load(folder)
-    vocabulary = Vocabulary.load(folder / "vocabulary.json", remedy="copy the whole folder of the run")
     chosen = choose_device(device)
-    policy = make_policy(experiment, vocabulary, sight.shape, weights_follow=True)
+    policy = make_policy(experiment, vocabulary_of(folder), sight.shape, weights_follow=True)
     if isinstance(policy, Seeing) and sight.encoder and sight.encoder.size != policy.encoder.size:
         raise CheckpointError(
             f"{folder / 'config.yaml'}: encoder.size is {policy.encoder.size}, the run was trained on pictures of "
             f"{sight.encoder.size}; set it back"
         )
-    load_weights(weights, {"policy": policy}, vocabulary.fingerprint)
+    load_weights(weights, {"policy": policy}, policy.codec.fingerprint)
     return Run(folder, experiment, policy.to(chosen).eval(), sight, chosen)
 
 
@@ -207,16 +205,21 @@ def search(
     experiment = replace(experiment, data=where)
     prepared = DataSet.load(where.path)
     store = FeatureStore(features_path(experiment, prepared))
-    check_words(folder, scorer, prepared)
+    check_words(folder, prepared)
     sight.check(store, folder)
     check_size(scorer, store)
     wanted = prepared.split(where.evaluate if split is None else split)
     return retrieve(scorer.to(chosen), store, rows_for(experiment, store, wanted), wanted, chosen, where.max_words)
 
 
-def check_words(folder: Path, model: Policy | Scorer, data: DataSet) -> None:
-    """Refuses words that the model was not trained on."""
-    mine, theirs = model.codec.fingerprint, data.vocabulary.fingerprint
+def vocabulary_of(folder: Path) -> Vocabulary:
+    """The words of the data set that a run was trained on."""
+    return Vocabulary.load(folder / "vocabulary.json", remedy="copy the whole folder of the run")
+
+
+def check_words(folder: Path, data: DataSet) -> None:
+    """Refuses words that the run's model was not trained on."""
+    mine, theirs = vocabulary_of(folder).fingerprint, data.vocabulary.fingerprint
     if mine != theirs:
         raise CheckpointError(
             f"{folder}: was trained with vocabulary {mine}, {data.path} has {theirs}; "

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rlcap.contracts import Encoder
+from rlcap.contracts import Encoder, Features
 from rlcap.errors import ComponentError, ConfigError, DataError, RlcapError
 from rlcap.models.encoders import card_of, frozen_encoder, load_encoder, weights_hash
 from rlcap.models.small_cnn import SmallCNN
@@ -166,6 +166,70 @@ def test_another_grid(images: Tensor, grid: int, expected: tuple[int, int] | Non
     torch.testing.assert_close(features.values.mean(1), plain(images).values.mean(1), rtol=1e-4, atol=1e-5)
 
 
+def test_several_layers_are_each_as_if_it_were_the_only_one(images: Tensor) -> None:
+    options = {"weights": "none", "size": 64}
+    both = load_encoder("resnet18", {**options, "layers": ("layer3", "layer1")}).eval()
+    features = both(images)
+    assert len(features.layers) == len(both.shape.layers) == 2
+    for layer, found, shape in zip(("layer1", "layer3"), features.layers, both.shape.layers, strict=True):
+        alone = load_encoder("resnet18", {**options, "layer": layer}).eval()
+        alone.load_state_dict({key: both.state_dict()[key] for key in alone.state_dict()})
+        assert torch.equal(found.values, alone(images).values)
+        assert (found.grid, shape.layers[-1].grid) == (alone.shape.grid, alone.shape.grid)
+        assert (shape.regions, shape.width) == (alone.shape.regions, alone.shape.width)
+    with pytest.raises(ConfigError, match="encoder resnet18: gives several layers, and a feature file holds one"):
+        frozen_encoder("resnet18", {**options, "layers": ("layer3", "layer1")})
+
+
+def test_all_layers_travel_together() -> None:
+    first = Features(torch.ones(1, 4, 2), torch.ones(1, 4, dtype=torch.bool), (2, 2))
+    there = Features(torch.ones(1, 1, 2), torch.ones(1, 1, dtype=torch.bool), earlier=(first,)).to("meta")
+    tensors = [tensor for layer in there.layers for tensor in (layer.values, layer.mask)]
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 4
+    assert there.layers[0].grid == (2, 2)
+
+
+def kept_bytes(encoder: Encoder, images: Tensor) -> int:
+    """What a forward pass keeps for the gradient, weights left out."""
+    weights = {tensor.data_ptr() for tensor in (*encoder.parameters(), *encoder.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in weights:
+            kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        features = encoder.train()(images)
+    assert features.values.requires_grad == any(parameter.requires_grad for parameter in encoder.parameters())
+    return sum(kept.values())
+
+
+def test_what_lies_before_train_from_is_frozen(images: Tensor) -> None:
+    options = {"weights": "none", "size": 64, "layer": "layer3"}
+    whole, part, none = (
+        load_encoder("resnet18", {**options, "train_from": each}) for each in ("all", "layer3", "none")
+    )
+    before = {name: tensor.clone() for name, tensor in part.state_dict().items()}
+    assert kept_bytes(none, images) == 0
+    # layer3 has a quarter of the values of layer2 and an eighth of what lies before, and as many layers
+    assert 0 < kept_bytes(part, images) < kept_bytes(whole, images) / 4
+    optimiser = torch.optim.SGD((each for each in part.parameters() if each.requires_grad), lr=0.1)
+    part(images).values.square().mean().backward()
+    optimiser.step()
+    changed = {name for name, tensor in part.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if name.startswith("body.layer3.")}, "statistics of batch norms too"
+
+
+def test_vgg_by_the_names_of_its_layers() -> None:
+    options = {"weights": "none", "layers": ("pool1", "conv3_2"), "train_from": "conv2_2"}
+    with torch.device("meta"):
+        encoder = load_encoder("vgg16", options)
+    assert [(layer.grid, layer.width) for layer in encoder.shape.layers] == [((112, 112), 64), ((56, 56), 256)]
+    trained = [each.requires_grad for each in encoder.parameters()]
+    assert trained == [False] * 6 + [True] * 6  # a weight and a bias of conv1_1 to conv2_1, of conv2_2 to conv3_2
+
+
 def test_vgg_layers_and_grids() -> None:
     with torch.device("meta"):  # shapes without numbers
         vgg16, vgg19 = load_encoder("vgg16", {"weights": "none"}), load_encoder("vgg19", {"weights": "none"})
@@ -194,7 +258,16 @@ def test_vgg_layers_and_grids() -> None:
 
 def test_torchvision_options_that_are_wrong() -> None:
     assert "there are layer1, layer2, layer3, layer4" in error_of("resnet18", layer="layer5", weights="none")
-    assert "size=31: must be a whole number, 32 or more" in error_of("resnet18", size=31, weights="none")
+    assert "no layer='layer0'" in error_of("resnet18", layers=("layer3", "layer0"), weights="none")
+    assert "give one of the two" in error_of("resnet18", layer="layer3", layers=("layer2",), weights="none")
+    said = error_of("resnet18", layer="layer3", train_from="layer4", weights="none")
+    assert "no train_from='layer4'; there are all, none, layer1, layer2, layer3" in said
+    with torch.device("meta"):
+        said = error_of("vgg16", layer="conv2_1", train_from="pool1", weights="none")
+    assert "no train_from='pool1'; there are all, none, conv1_1, conv1_2, conv2_1" in said
+    assert "size=31: must be a whole number, 32 or more, the stride of layer4" in error_of(
+        "resnet18", size=31, weights="none"
+    )
     assert load_encoder("resnet18", {"size": 31, "layer": "layer3", "weights": "none"}).shape.grid == (2, 2)
     assert "did you mean 'weights'" in error_of("resnet18", wieghts="none")
     assert "nowhere.pth: no such file" in error_of("resnet18", weights="nowhere.pth")

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from rlcap.agents import TRAINERS
 from rlcap.agents.optimisers import Descent, Optimiser
+from rlcap.components import find
+from rlcap.contracts import Course
+from rlcap.data.vocabulary import Vocabulary
+from rlcap.errors import ConfigError
+from rlcap.models.encoders import load_encoder
+from rlcap.models.seeing import Seeing
 
 # lr 0.8, warm-up over updates 0 to 3, 12 updates in all, floor a quarter: at update 6 a quarter of the fall is over,
 # at 8 half, at 11 seven eighths, from 12 on all.
@@ -51,6 +58,49 @@ def test_the_floor_is_zero_unless_it_is_given_and_a_warm_up_may_fill_the_run():
     assert rates(2, decay="linear") == pytest.approx([0.1, 0.05, 0, 0])
     assert rates(2, decay="cosine") == pytest.approx([0.1, 0.05, 0, 0])
     assert rates(2, decay="linear", warmup=2) == pytest.approx([0.05, 0.1, 0.1, 0])
+
+
+class Seen(nn.Module):
+    """A weight of its own, and one in its encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.ParameterList([weight(1.0), weight(1.0)])
+        self.encoder[1].requires_grad_(False)
+        self.own = weight(1.0)
+
+
+def test_an_encoder_has_a_rate_of_its_own_on_the_same_schedule():
+    network = Seen()
+    settings = Optimiser(lr=0.8, encoder_lr=0.02, warmup=4, decay="cosine", floor=0.25)
+    descent = Descent(network, settings, updates=12)
+    for update in range(12):
+        if update == 6:  # a run that goes on
+            state, descent = descent.state_dict(), Descent(network, settings, updates=12)
+            descent.load_state_dict(state)
+        before = network.own.item(), network.encoder[0].item()
+        told = descent.step(network.own.sum() + network.encoder[0].sum())["optimiser/rate"].item()
+        moves = before[0] - network.own.item(), before[1] - network.encoder[0].item()
+        assert moves == pytest.approx((told, told / 40), rel=1e-6)  # as Adam does while the gradient is 1
+        assert told == pytest.approx(BY_HAND["cosine"].get(update, told), rel=1e-6)
+    assert network.encoder[1].item() == 1.0, "frozen"
+
+
+@pytest.mark.parametrize("network", [nn.Linear(1, 1), [weight(1.0)]], ids=["module", "parameters"])
+def test_the_rate_of_an_encoder_that_is_not_there(network):
+    with pytest.raises(ConfigError, match="encoder_lr: no encoder is trained along"):
+        Descent(network, Optimiser(encoder_lr=1e-5), updates=1)
+
+
+@pytest.mark.parametrize("name", sorted(TRAINERS.keys() - {"contrastive"}))
+def test_every_trainer_of_policies_knows_the_encoder(name):
+    encoder = load_encoder("small_cnn", {"size": 8, "width": 32})
+    codec = Vocabulary(["a"])
+    kind = "hard_attention" if name == "hard_attention" else "soft_attention"
+    policy = Seeing(find("policy", kind)(codec, encoder.shape, hidden=4, embedding=4, attention=4), encoder)
+    judge = None if name in ("cross_entropy", "hard_attention") else lambda candidates: None
+    trainer = find("trainer", name)(policy, Course(1, judge=judge), optimiser=Optimiser(encoder_lr=1e-5))
+    assert len(trainer.state_dict()["descent"]["optimiser"]["param_groups"][1]["params"]) == 12
 
 
 @pytest.mark.parametrize(("clip", "left"), [(1.0, (0.6, 0.8)), (10.0, (3.0, 4.0)), (0.0, (3.0, 4.0))])

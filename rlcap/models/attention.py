@@ -21,8 +21,12 @@ class AdditiveAttention(nn.Module):
         keys: Tensor = self.of_values(values)
         return keys
 
+    def energies(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """query (B, N, H), keys (B, R, A), mask (B, R) -> (B, N, R), -inf where there is no region."""
+        energy: Tensor = self.energy(torch.tanh(keys[:, None] + self.of_query(query)[:, :, None])).squeeze(-1)
+        return energy.masked_fill(~mask[:, None], -torch.inf)
+
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """query (B, N, H), keys (B, R, A), values (B, R, D), mask (B, R) -> context (B, N, D), weights (B, N, R)."""
-        energy = self.energy(torch.tanh(keys[:, None] + self.of_query(query)[:, :, None])).squeeze(-1)
-        weights = energy.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
+        """The same, and values (B, R, D) -> context (B, N, D), weights (B, N, R)."""
+        weights = self.energies(query, keys, mask).softmax(-1)
         return torch.bmm(weights, values), weights

@@ -11,10 +11,10 @@ from rlcap.errors import ComponentError, ConfigError
 
 
 class Resting(Encoder):
-    """An encoder made of a network that may have been trained before.
+    """An encoder made of a network that may have been trained before, or is frozen in part.
 
-    If so, its batch norms stay in evaluation mode whatever train() says: their statistics belong to the weights,
-    and a batch of a few images would spoil them.
+    Batch norms of such weights stay in evaluation mode whatever train() says: their statistics belong to the
+    weights, and a batch of a few images would spoil them.
     """
 
     pretrained = True
@@ -22,8 +22,9 @@ class Resting(Encoder):
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         for module in self.modules():
-            if self.pretrained and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                frozen = not any(parameter.requires_grad for parameter in module.parameters())
+                module.train(mode and not self.pretrained and not frozen)
         return self
 
 
@@ -49,16 +50,21 @@ def shape_by_trial(encoder: Encoder) -> FeatureShape:
     device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
     images = torch.zeros(2, 3, encoder.size, encoder.size, device=device)
     with torch.no_grad():
-        values, grid = (features := encoder.eval()(images)).values, features.grid
+        features: Features = encoder.eval()(images)
     encoder.train()
-    if len(values) != len(images):
-        raise ComponentError(f"two images gave {len(values)} rows; its output must begin with the batch")
-    return FeatureShape(values.shape[1], values.shape[2], grid)
+    if features.images != len(images):
+        raise ComponentError(f"two images gave {features.images} rows; its output must begin with the batch")
+    return _shape_of(features)
 
 
-def check_size(value: Any, least: int, name: str = "size") -> int:
+def _shape_of(features: Features) -> FeatureShape:
+    regions, width = features.values.shape[1:]
+    return FeatureShape(regions, width, features.grid, tuple(_shape_of(each) for each in features.earlier))
+
+
+def check_size(value: Any, least: int, name: str = "size", why: str = "") -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name}={value!r}: must be a whole number, {least} or more")
+        raise ConfigError(f"{name}={value!r}: must be a whole number, {least} or more{why}")
     return value
 
 

@@ -15,7 +15,6 @@ from rlcap.data.features import EncoderCard
 from rlcap.data.images import check_resize
 from rlcap.errors import ComponentError, ConfigError, RlcapError, did_you_mean
 from rlcap.models.encoder_parts import Resting, as_features, check_size, one_line, shape_by_trial
-from rlcap.models.torchvision_encoders import TorchvisionEncoder
 
 PLUG_IN_OPTIONS = ("size", "resize")
 SEED = 0  # of the weights of a frozen encoder that has none: the same each time it is made
@@ -40,12 +39,12 @@ class PlugIn(Resting):
 def load_encoder(spec: str, options: Mapping[str, Any] | None = None, weights_follow: bool = False) -> Encoder:
     """By a short name or `module:Name`. A plain nn.Module becomes a PlugIn, and takes its options too.
 
-    `weights_follow`: a state_dict is loaded afterwards, so torchvision's weights need not be at hand.
+    `weights_follow`: a state_dict is loaded afterwards, so an encoder that knows this word needs no weights of others.
     """
     make = find("encoder", spec)
-    if weights_follow and isinstance(make, type) and issubclass(make, TorchvisionEncoder):
-        options = {**(options or {}), "weights_follow": True}
     signature = inspect.signature(make)
+    if weights_follow and "weights_follow" in signature.parameters:
+        options = {**(options or {}), "weights_follow": True}
     inner, outer = dict(options or {}), {}
     known = set(signature.parameters)
     if not (isinstance(make, type) and issubclass(make, Encoder)):
@@ -74,7 +73,13 @@ def frozen_encoder(spec: str, options: Mapping[str, Any], weights_follow: bool =
     """To extract features with: no gradient, and the same each time even if the weights are random."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(SEED)
-        return load_encoder(spec, options, weights_follow).eval().requires_grad_(False)
+        encoder = load_encoder(spec, options, weights_follow).eval().requires_grad_(False)
+    if encoder.shape.earlier:
+        raise ConfigError(
+            f"encoder {spec}: gives several layers, and a feature file holds one; name one layer, or let pictures "
+            "(--encoder pixels) be seen while a policy is trained"
+        )
+    return encoder
 
 
 def weights_hash(encoder: nn.Module) -> str:

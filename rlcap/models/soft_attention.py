@@ -1,40 +1,26 @@
-"""The soft-attention LSTM of "Show, Attend and Tell" (Xu et al. 2015, https://arxiv.org/abs/1502.03044)."""
+"""Soft attention (Xu et al. 2015, https://arxiv.org/abs/1502.03044, section 4.2): the mean of the regions is seen."""
 
 from collections.abc import Collection
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from rlcap.config import NotNegative, Positive, Rate
-from rlcap.contracts import (
-    Codec,
-    Features,
-    FeatureShape,
-    Memory,
-    Policy,
-    Scores,
-    State,
-    Step,
-    at_least_float32,
-    entropy_of,
-)
-from rlcap.models.attention import AdditiveAttention
+from rlcap.contracts import Codec, Features, FeatureShape, Memory, Policy, Scores, State, Step
+from rlcap.models.attending import Attending
+from rlcap.models.cells import CellName
 
 
 class SoftAttention(Policy):
-    """At each word: look (weights over the regions), gate what was seen, move the LSTM, say a word.
-
-    The numbers in the comments are the paper's equations. The deep output has a tanh, as in the authors' own code.
-    `project` narrows wide features first, once an image: what each word costs falls with it. 0 is the paper's way.
-    """
+    """What is seen at each word is the mean of the regions under the gaze's distribution."""
 
     def __init__(
         self,
         codec: Codec,
         shape: FeatureShape,
         *,
+        cell: CellName = "lstm",
         hidden: Positive = 512,
         embedding: Positive = 512,
         attention: Positive = 512,
@@ -43,38 +29,22 @@ class SoftAttention(Policy):
     ) -> None:
         super().__init__()
         self.codec = codec
-        narrowed = (nn.Linear(shape.width, project), nn.ReLU(), nn.Dropout(dropout)) if project else ()
-        self.project = nn.Sequential(*narrowed)
-        width = project or shape.width
-        self.attend = AdditiveAttention(width, hidden, attention)
-        self.first_state = nn.Linear(width, 2 * hidden)
-        self.gate = nn.Linear(hidden, 1)  # beta, section 4.2.1
-        self.embed = nn.Embedding(codec.size, embedding)
-        self.word_to_gates = nn.Linear(embedding, 4 * hidden)
-        self.seen_to_gates = nn.Linear(width, 4 * hidden, bias=False)
-        self.state_to_gates = nn.Linear(hidden, 4 * hidden, bias=False)
-        self.state_to_output = nn.Linear(hidden, embedding)
-        self.seen_to_output = nn.Linear(width, embedding, bias=False)
-        self.output = nn.Linear(embedding, codec.size)
-        self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.embed.weight, std=embedding**-0.5)
-        with torch.no_grad():
-            self.word_to_gates.bias[hidden : 2 * hidden] = 1.0  # the forget gate starts open
+        self.network = Attending(
+            codec,
+            shape,
+            cell=cell,
+            hidden=hidden,
+            embedding=embedding,
+            attention=attention,
+            project=project,
+            dropout=dropout,
+        )
 
     def remember(self, features: Features) -> Memory:
-        values, mask = self.project(features.values), features.mask
-        share = mask / mask.sum(-1, keepdim=True)
-        mean = torch.bmm(share[:, None].to(values.dtype), values)[:, 0]
-        return {
-            "values": values,
-            "keys": self.attend.keys(values),
-            "mask": mask,
-            "first": torch.tanh(self.first_state(mean)),
-        }
+        return self.network.remember(features)
 
     def start(self, memory: Memory, n: int, length: int) -> State:
-        hidden, cell = memory["first"].repeat_interleave(n, 0).chunk(2, -1)
-        return {"hidden": hidden, "cell": cell}
+        return self.network.start(memory, n)
 
     def step(
         self,
@@ -86,11 +56,9 @@ class SoftAttention(Policy):
         choices: Tensor | None = None,
         want: Collection[str] = (),
     ) -> Step:
-        embedded = self.dropout(self.embed(words))
-        hidden, cell, seen, weights = self._move(self.word_to_gates(embedded), state["hidden"], state["cell"], memory)
-        logits = self._say(embedded, hidden, seen)
-        attention = weights if "attention" in want else None
-        return Step(logits, {"hidden": hidden, "cell": cell}, attention=attention)
+        gaze = _Weights()
+        logits, state = self.network.step(words, state, memory, gaze)
+        return Step(logits, state, attention=gaze.seen[0] if "attention" in want else None)
 
     def score(
         self,
@@ -101,45 +69,19 @@ class SoftAttention(Policy):
         uniforms: Tensor | None = None,
         want: Collection[str] = (),
     ) -> Scores:
-        """As the loop over `step`, with all that does not depend on the state done for every word at once."""
-        images, n, length = words.shape
-        before = F.pad(words[..., :-1], (1, 0), value=self.codec.start).flatten(0, 1)  # (rows, T)
-        embedded = self.dropout(self.embed(before))
-        gates = self.word_to_gates(embedded)
-        state = self.start(memory, n, length)
-        hidden, cell = state["hidden"], state["cell"]
-        hiddens, seens, attentions = [], [], []
-        for t in range(length):
-            hidden, cell, seen, weights = self._move(gates[:, t], hidden, cell, memory)
-            hiddens.append(hidden)
-            seens.append(seen)
-            attentions.append(weights)
-        logits = self._say(embedded, torch.stack(hiddens, 1), torch.stack(seens, 1)).unflatten(0, (images, n))
-        log_prob = -F.cross_entropy(at_least_float32(logits).flatten(0, 2), words.flatten(), reduction="none")
-        extra: dict[str, Any] = {}
-        if "entropy" in want:
-            extra["entropy"] = entropy_of(at_least_float32(logits).log_softmax(-1))
-        if "logits" in want:
-            extra["logits"] = logits
-        if "attention" in want:
-            extra["attention"] = torch.stack(attentions, 1).unflatten(0, (images, n))
-        return Scores(log_prob.view_as(words), **extra)
+        gaze = _Weights()
+        scores = self.network.score(memory, words, gaze, want)
+        if "attention" not in want:
+            return scores
+        return replace(scores, attention=torch.stack(gaze.seen, 1).unflatten(0, words.shape[:2]))
 
-    def _move(
-        self, word_gates: Tensor, hidden: Tensor, cell: Tensor, memory: Memory
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Look with the old state, then the LSTM (eq. 1-3), all (rows, …)."""
-        images = memory["values"].shape[0]
-        per_image = hidden.unflatten(0, (images, -1))
-        seen, weights = self.attend(per_image, memory["keys"], memory["values"], memory["mask"])  # eq. 4-6, 13
-        seen = torch.sigmoid(self.gate(hidden)) * seen.flatten(0, 1)
-        gates = word_gates + self.seen_to_gates(seen) + self.state_to_gates(hidden)
-        into, forget, out, candidate = gates.chunk(4, -1)
-        cell = forget.sigmoid() * cell + into.sigmoid() * candidate.tanh()
-        return out.sigmoid() * cell.tanh(), cell, seen, weights.flatten(0, 1)
 
-    def _say(self, embedded: Tensor, hidden: Tensor, seen: Tensor) -> Tensor:
-        """The deep output (eq. 7), for (…, H)."""
-        mixed = torch.tanh(embedded + self.state_to_output(hidden) + self.seen_to_output(seen))
-        logits: Tensor = self.output(self.dropout(mixed))
-        return logits
+class _Weights:
+    """A gaze that looks at everything by its probability, and keeps these."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []  # (rows, R) a word
+
+    def __call__(self, t: int, log_p: Tensor) -> Tensor:
+        self.seen.append(log_p.exp())
+        return self.seen[-1]

@@ -1,20 +1,20 @@
 """ResNets and VGGs of torchvision, up to any layer, with ImageNet's weights, other weights or none."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from http.client import HTTPException
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcap.contracts import Features
 from rlcap.data.images import check_resize
-from rlcap.errors import ConfigError, DataError
-from rlcap.models.encoder_parts import Resting, as_features, check_size, one_line, shape_by_trial
+from rlcap.errors import ConfigError
+from rlcap.models.encoder_parts import Resting, as_features, check_size, shape_by_trial
+from rlcap.models.pretrained import check_weights, fetch_weights, read_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -22,9 +22,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class TorchvisionEncoder(Resting):
     """An ImageNet network of torchvision up to `layer`: the map there, (B, h·w, channels).
 
+    `layers` names several instead: Features of the last of them, with the earlier ones. `grid` averages or repeats
+    each map to grid x grid regions; 1 gives one vector an image.
     `weights`: "imagenet" (the first version of torchvision's, as in the literature), "none", or the file of
-    the network's state_dict (.pth, .safetensors). They train along unless they are frozen.
-    `grid` averages or repeats the map to grid x grid regions; 1 gives one vector an image.
+    the network's state_dict (.pth, .safetensors).
+    `train_from`: what is trained along with a policy: "all", "none", or from the beginning of a layer on. What lies
+    before is frozen, and neither computes gradients nor keeps what they would need.
     """
 
     network: ClassVar[str]  # in torchvision.models
@@ -36,7 +39,9 @@ class TorchvisionEncoder(Resting):
         self,
         *,
         layer: str | None = None,
+        layers: tuple[str, ...] = (),
         weights: str = "imagenet",
+        train_from: str = "all",
         size: int = 224,
         resize: str = "squash",
         grid: int | None = None,
@@ -45,26 +50,50 @@ class TorchvisionEncoder(Resting):
         super().__init__()
         from torchvision import models  # takes seconds, and only these encoders need it
 
+        if layer and layers:
+            raise ConfigError(f"layer={layer!r} and layers={list(layers)}: give one of the two")
         whole = getattr(models, self.network)(weights=None)
-        layers = {name: (body, stride) for name, body, stride in _layers(whole)}
-        layer = layer or self.layer
-        if layer not in layers:
-            raise ConfigError(f"no layer={layer!r}; there are {', '.join(layers)}")
-        self.body, stride = layers[layer]
-        self.size, self.resize = check_size(size, stride), check_resize(resize)
+        known = _layers(whole)
+        names = layers or (layer or self.layer,)
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"no layer={name!r}; there are {', '.join(known)}")
+        deepest = max(names, key=lambda name: known[name].end)
+        last = known[deepest]
+        self.ends = {known[name].end for name in names}
+        self.body = _up_to(whole, last.end)
+        self._freeze(train_from, {name: each for name, each in known.items() if each.end <= last.end})
+        self.size = check_size(size, last.stride, why=f", the stride of {deepest}")
+        self.resize = check_resize(resize)
         self.grid = grid if grid is None else check_size(grid, 1, "grid")
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.pretrained = weights != "none"
         if self.pretrained and not weights_follow:
-            file = _fetch_imagenet(self.network) if weights == "imagenet" else Path(weights)
-            _check_weights(state := _read_weights(file), self.body, whole, f"{file} does not fit {self.network}")
+            file = Path(weights)
+            if weights == "imagenet":
+                file = fetch_weights(self.network, "IMAGENET1K_V1", "ImageNet")
+            state = read_weights(file, "imagenet")
+            check_weights(state, self.body, whole, f"{file} does not fit {self.network}")
             self.body.load_state_dict(state, strict=False)
         self.shape = shape_by_trial(self)
 
     def forward(self, images: Tensor) -> Features:
-        maps = self.body((images - self.mean) / self.std)
-        return as_features(maps if self.grid is None else F.adaptive_avg_pool2d(maps, self.grid))
+        maps, seen = (images - self.mean) / self.std, []
+        for place, module in enumerate(_chain(self.body), 1):
+            maps = module(maps)
+            if place in self.ends:
+                seen.append(as_features(maps if self.grid is None else F.adaptive_avg_pool2d(maps, self.grid)))
+        return replace(seen[-1], earlier=tuple(seen[:-1]))
+
+    def _freeze(self, train_from: str, layers: Mapping[str, "_Layer"]) -> None:
+        chain = _chain(self.body)
+        trainable = {name: layer.begin for name, layer in layers.items() if layer.learns}
+        begins = {"all": 0, "none": len(chain), **trainable}
+        if train_from not in begins:
+            raise ConfigError(f"no train_from={train_from!r}; there are {', '.join(begins)}")
+        for module in chain[: begins[train_from]]:
+            module.requires_grad_(False)
 
 
 class ResNet18(TorchvisionEncoder):
@@ -89,68 +118,41 @@ class VGG19(TorchvisionEncoder):
     network, layer = "vgg19", "conv5_4"
 
 
-def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Sequential, int]]:
-    """Of a ResNet or VGG: each layer's name, the network up to it (weights named as before), its stride."""
+@dataclass(frozen=True)
+class _Layer:
+    begin: int  # its modules along the chain
+    end: int
+    stride: int
+    learns: bool = True  # it has weights
+
+
+def _chain(network: nn.Module) -> list[nn.Module]:
+    """What a ResNet, a VGG's convolutions, or the beginning of either does one after the other."""
+    return list(getattr(network, "features", network).children())
+
+
+def _up_to(network: nn.Module, end: int) -> nn.Sequential:
+    """The beginning of the chain, its weights named as before."""
     features = getattr(network, "features", None)
     if features is None:
-        children = list(network.named_children())
-        for place, (name, _) in enumerate(children):
-            if name.startswith("layer"):
-                yield name, nn.Sequential(OrderedDict(children[: place + 1])), 2 ** (int(name[-1]) + 1)
-        return
-    block, convolution = 1, 0
-    for place, module in enumerate(features):
-        body = nn.Sequential(OrderedDict(features=features[: place + 1]))
+        return nn.Sequential(OrderedDict(list(network.named_children())[:end]))
+    return nn.Sequential(OrderedDict(features=features[:end]))
+
+
+def _layers(network: nn.Module) -> dict[str, _Layer]:
+    """Of a ResNet or VGG, in order."""
+    if not hasattr(network, "features"):
+        names = [name for name, _ in network.named_children()]
+        places = {name: place for place, name in enumerate(names) if name.startswith("layer")}
+        return {name: _Layer(place, place + 1, 2 ** (int(name[-1]) + 1)) for name, place in places.items()}
+    found: dict[str, _Layer] = {}
+    begin, block, convolution = 0, 1, 0
+    for end, module in enumerate(_chain(network), 1):
         if isinstance(module, nn.ReLU):
             convolution += 1
-            yield f"conv{block}_{convolution}", body, 2 ** (block - 1)
+            found[f"conv{block}_{convolution}"] = _Layer(begin, end, 2 ** (block - 1))
+            begin = end
         elif isinstance(module, nn.MaxPool2d):
-            yield f"pool{block}", body, 2**block
-            block, convolution = block + 1, 0
-
-
-def _fetch_imagenet(network: str) -> Path:
-    """Where torch.hub keeps the weights; they are downloaded if they are not there."""
-    from torchvision import models
-
-    url: str = models.get_model_weights(network)["IMAGENET1K_V1"].url
-    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not file.exists():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2])
-        except (OSError, HTTPException, RuntimeError) as error:
-            raise DataError(
-                f"the ImageNet weights cannot be downloaded ({one_line(error)}); fetch {url} "
-                f"elsewhere and put it there as {file}, or set weights to its path, or to 'none'"
-            ) from error
-    return file
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise ConfigError(f"weights={file}: no such file; give imagenet, none, or a .pth or .safetensors file")
-    try:
-        if file.suffix == ".safetensors":
-            state = load_safetensors(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip, torch and safetensors each have errors of their own
-        raise DataError(
-            f"{file}: cannot be read as weights ({type(error).__name__}); it may be cut short, or hold more "
-            "than tensors: save the network's state_dict() with torch.save or safetensors"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise DataError(f"{file}: holds more than tensors; save the network's state_dict() alone")
-    return state
-
-
-def _check_weights(state: Mapping[str, Tensor], body: nn.Module, whole: nn.Module, problem: str) -> None:
-    """Weights behind the layer are passed over, if the network has them; old files count no batches."""
-    own, known = body.state_dict(), whole.state_dict()
-    unknown = [name for name in state if name not in known]
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    unlike = [name for name in own if name in state and own[name].shape != state[name].shape]
-    for what, names in (("unknown", unknown), ("missing", missing), ("of another shape", unlike)):
-        if names:
-            raise DataError(f"{problem}: {len(names)} weights are {what}, such as '{names[0]}'; name the right encoder")
+            found[f"pool{block}"] = _Layer(begin, end, 2**block, learns=False)
+            begin, block, convolution = end, block + 1, 0
+    return found
