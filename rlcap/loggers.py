@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rlcap.errors import DataError
 from rlcap.files import write_text
-from rlcap.progress import PLAIN_EVERY, say
+from rlcap.progress import PLAIN_EVERY, say, warn
 
 METRICS, WARNINGS = "metrics.jsonl", "warnings.txt"
 WARNING = "warning/"  # begins the tags of warnings
@@ -97,12 +97,12 @@ class Logger:
         return read
 
     def warning(self, update: int, name: str, text: str) -> None:
-        """On the console, and wherever one may look later."""
+        """On the console, also of a quiet run, and wherever one may look later."""
         if self.writing:
             self.text(update, WARNING + name, text)
             with self._named(), (self.folder / WARNINGS).open("a", encoding="utf-8") as file:
                 file.write(_told(update, text))
-            say(f"warning: {_told(update, text).rstrip()}")
+            warn(f"warning: {_told(update, text).rstrip()}")
 
     def layout(self, rewards: bool) -> None:
         """The charts of TensorBoard's page "Custom scalars", those of the rewards first if there are any."""

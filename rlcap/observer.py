@@ -29,6 +29,7 @@ from rlcap.symptoms import (
     LOSS,
     NAMES,
     NOTHING,
+    OPTIMISED_BY,
     REWARD,
     RISEN_LOSS,
     RISEN_LOSS_FOR,
@@ -87,7 +88,7 @@ class Observer:
 
     def __init__(self, metric: str = "cider_d", rewards: Collection[str] = (), clip: float = 0.0) -> None:
         self.metric, self.clip = metric, clip
-        self.not_optimised = [name for name in NAMES if not any(name.split("_")[0] in reward for reward in rewards)]
+        self.not_optimised = [name for name in NAMES if OPTIMISED_BY[name].isdisjoint(rewards)]
         self.memory = _Memory()
 
     @classmethod
@@ -166,7 +167,7 @@ class Observer:
         found = self._fallen(split, value) | self._gamed(split, before, now) | self._flat() | self._loss_risen()
         for name, drift in DRIFTS.items():
             found[name] = self._drifted(name, drift, before, now, f"{split}, {since}")
-        found["cut_short"] = self._cut_short(split, now)
+        found["cut_short"] = self._cut_short(split, now, value)
         if best:
             memory.best, memory.best_update = now, update
         for means in memory.means.values():
@@ -194,12 +195,15 @@ class Observer:
             return None
         return _advice(f"{drift.seen.format(before=was, now=is_now)} ({where})", drift.remedy)
 
-    def _cut_short(self, split: str, now: Mapping[str, float]) -> str | None:
-        """From the start on, so that nothing drifts."""
+    def _cut_short(self, split: str, now: Mapping[str, float], value: float) -> str | None:
+        """From the start on, so that nothing drifts. A model that knows nothing yet does not know when to end."""
         before, share = self.memory.start.get("bad_ending", 0.0), now.get("bad_ending", 0.0)
         if not self._lasts("cut_short", min(before, share) > CUT_SHORT, CUT_SHORT_FOR):
             return None
-        return _advice(f"{share:.0%} of the captions of {split} end in the middle", "raise decoding.length")
+        remedy = "raise decoding.length"
+        if max(value, self.memory.start.get(self.metric, 0.0)) <= NOTHING:
+            remedy = "start from a model that has learned to write (training.start), or raise decoding.length"
+        return _advice(f"{share:.0%} of the captions of {split} end in the middle", remedy)
 
     def _fallen(self, split: str, value: float) -> dict[str, str | None]:
         start, best = self.memory.start.get(self.metric), self.memory.best.get(self.metric)
@@ -247,6 +251,16 @@ class Observer:
             return {"risen_loss": None}
         text = f"the cross-entropy has risen ({losses[-1]:.2f} nats a word, {min(losses):.2f} at its lowest)"
         return {"risen_loss": _advice(text, "lower trainer.optimiser.lr, or give it a warm-up")}
+
+
+def before_training(experiment: Experiment) -> list[Symptom]:
+    """What a recipe alone shows."""
+    drawn = getattr(experiment.trainer.settings.get("rollout"), "length", None)
+    written = experiment.decoding.length
+    if drawn in (None, written):
+        return []
+    seen = f"training draws captions of up to {drawn} words, and evaluation writes up to {written}"
+    return [Symptom("lengths_differ", 0, _advice(seen, "set trainer.rollout.length and decoding.length alike"))]
 
 
 def _advice(seen: str, remedy: str) -> str:

@@ -37,6 +37,14 @@ def say(text: str) -> None:
         _showing.console.print(text, markup=False, highlight=False)
 
 
+def warn(text: str) -> None:
+    """A line on standard error, above the bars if there are any; quiet does not hide it."""
+    if _showing is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        _showing.console.print(text, markup=False, highlight=False)
+
+
 def _bar(items: Iterable[Item], what: str, total: int | None, done: int) -> Iterator[Item]:
     global _showing
     from rich.console import Console

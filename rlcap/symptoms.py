@@ -53,24 +53,26 @@ LEVELS = {
         CLIPPED,
         0.9,
         20,
-        "the gradient's norm is above its bound in {value:.0%} of the updates",
+        "the gradient's norm is above its bound in {value:.0%} of the last 20 loggings",
         "lower trainer.optimiser.lr, or raise trainer.optimiser.clip",
     ),
-    # At 0.05 nats a word about one word in a hundred differs from the likeliest: nothing new is drawn.
+    # At 0.05 nats a word about one word in a hundred differs from the likeliest: nothing new is drawn. A temperature
+    # counts: what matters is how words are drawn, not how sure the policy is without one.
     "low_entropy": Level(
         "policy/entropy",
         0.05,
         5,
-        "the policy's entropy is {value:.3f} nats a word: its samples are all alike",
-        "raise trainer.regularise.entropy, or lower trainer.optimiser.lr",
+        "words are drawn with an entropy of {value:.3f} nats: samples are all alike",
+        "raise trainer.rollout.temperature or trainer.regularise.entropy, or lower trainer.optimiser.lr",
         above=False,
     ),
-    # One nat a word makes the start's own words e times less likely each: little is left of what it knew.
+    # One nat a word makes the start's own words e times less likely each: little is left of what it knew. A temperature
+    # below 1 sharpens both, and so what lies between them.
     "far_from_start": Level(
         "policy/kl_to_start",
         1.0,
         5,
-        "the policy has moved {value:.2f} nats a word (KL) away from its start",
+        "the words' distribution, as they are drawn, is {value:.2f} nats a word (KL) away from the start's",
         "raise trainer.regularise.weight, or lower trainer.optimiser.lr",
     ),
     # A clipped word learns nothing from this step: with four in ten the steps on a batch lead too far from its draw.
@@ -154,4 +156,9 @@ SURE = 2.0  # standard errors between two means that differ for certain
 FEW = 3  # loggings that a standard error needs at least
 
 NAMES = {"bleu_4": "BLEU-4", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}
+OPTIMISED_BY = {  # rewards under which a metric is no witness
+    "bleu_4": {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "smooth_bleu"},
+    "rouge_l": {"rouge_l", "rouge_l_single"},
+    "cider_d": {"cider", "cider_d"},
+}
 REWARD, LOSS = "reward/total", "loss/cross_entropy"  # whose means between evaluations are kept

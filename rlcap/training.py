@@ -18,7 +18,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from rlcap.building import rows_for
+from rlcap.building import begin_words, rows_for
 from rlcap.checkpoint import (
     STATE,
     check_same_recipe,
@@ -36,10 +36,10 @@ from rlcap.evaluation import Evaluation
 from rlcap.files import only_writer, write_text
 from rlcap.loggers import Logger
 from rlcap.materials import Materials, gather
-from rlcap.observer import Observer
+from rlcap.observer import Observer, before_training
 from rlcap.progress import say, track
 from rlcap.recipe import load_recipe, to_yaml
-from rlcap.samples import sample_pictures
+from rlcap.samples import picture_files, sample_pictures
 from rlcap.weights import WEIGHTS, load_weights
 
 PACKAGES = ("rlcap", "torch", "torchvision", "numpy", "h5py", "tensorboard", "gymnasium")
@@ -66,18 +66,22 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
     if resume:
         check_same_recipe(load_recipe(folder / "config.yaml"), experiment, folder)
     made = gather(experiment)
+    _picture_files(made)  # a wrong folder is told now
     progress = Progress()
     with only_writer(folder):
         if resume:
             progress = _restore(made, folder)
             say(f"resumed at update {progress.update}")
         else:
+            begin_words(experiment, made.model)
             _describe(made, folder)
         made.check_rewards()
         observer = Observer.of(experiment)
         observer.load_state_dict(progress.symptoms)
         with Logger(folder, after=progress.update) as logger, _stop_at_signal() as stopped:
             logger.layout(rewards=made.judge is not None)
+            for symptom in [] if resume else before_training(experiment):
+                logger.warning(symptom.update, symptom.name, symptom.text)
             if experiment.training.start is not None and progress.best is None:
                 _evaluate(made, folder, progress, logger, observer)  # where the curves begin
             if not _out_of_patience(made, progress):  # a stage that stopped early and is resumed has nothing to do
@@ -179,10 +183,18 @@ def _out_of_patience(made: Materials, progress: Progress) -> bool:
 
 
 def _samples(made: Materials) -> list[Image]:
-    experiment, split, device = made.experiment, made.evaluated, made.course.device
+    experiment, device = made.experiment, made.course.device
     assert isinstance(made.model, Policy)
-    rows = rows_for(experiment, made.store, split)
-    return sample_pictures(made.model, made.store, rows, experiment.decoding, device, experiment.training.seed)
+    rows = rows_for(experiment, made.store, made.evaluated)
+    settings, seed, files = experiment.decoding, experiment.training.seed, _picture_files(made)
+    return sample_pictures(made.model, made.store, rows, settings, device, seed, files)
+
+
+def _picture_files(made: Materials) -> list[Path]:
+    folder, split = made.experiment.data.pictures, made.evaluated
+    if folder is None:
+        return []
+    return picture_files(Path(folder), split, made.store, rows_for(made.experiment, made.store, split))
 
 
 def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:
@@ -210,7 +222,7 @@ def _save(made: Materials, folder: Path, progress: Progress) -> None:
 
 def _fingerprints(made: Materials) -> dict[str, str]:
     """Of what a run learns from: the words and the captions, wherever their files lie."""
-    return {"vocabulary": made.vocabulary.fingerprint, "captions": made.data.meta["fingerprints"]["captions"]}
+    return {"vocabulary": made.model.codec.fingerprint, "captions": made.data.meta["fingerprints"]["captions"]}
 
 
 def _restore(made: Materials, folder: Path) -> Progress:

@@ -151,10 +151,17 @@ def test_what_is_missing_is_named_where_it_belongs(recipe):
     ]
 
 
-@pytest.mark.parametrize("override", ["training.epochs=null", "training.updates=3"])
-def test_what_is_wrong_with_a_whole_section_is_told_at_its_line(recipe, override):
+@pytest.mark.parametrize("overrides", [["training.epochs=null"], ["training.updates=3", "training.epochs=2"]])
+def test_what_is_wrong_with_a_whole_section_is_told_at_its_line(recipe, overrides):
     said = "recipe.yaml:5: training: give exactly one of 'updates' and 'epochs'"
-    assert problems(recipe(GOOD), [override]) == [said]
+    assert problems(recipe(GOOD), overrides) == [said]
+
+
+def test_updates_take_the_place_of_the_recipes_epochs(recipe):
+    assert load_recipe(recipe(GOOD), ["training.updates=3"]).training == Training(updates=3)
+    by_updates = recipe(GOOD.replace("epochs: 3", "updates: 3"))
+    assert load_recipe(by_updates, ["training.epochs=2"]).training == Training(epochs=2.0)
+    assert load_recipe(by_updates, ["training.epochs=null"]).training == Training(updates=3)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +324,7 @@ def test_shipped_recipes_are_whole_and_introduce_themselves():
 def test_the_written_recipe_holds_defaults_and_reads_alike_elsewhere(recipe, tmp_path):
     experiment = load_recipe(recipe(GOOD), ["data.train=yes", "trainer.optimiser.lr=1e-5", "name='1e5'"])
     written = to_yaml(experiment)
-    assert written.startswith("name: '1e5'\ndata:\n  path: data/scenes\n  features: null\n  train: 'yes'\n")
+    assert written.startswith("name: '1e5'\ndata:\n  path: data/scenes\n  features: null\n  pictures: null\n  train: 'yes'\n")
     elsewhere = yaml.safe_load(written)  # YAML 1.1
     assert elsewhere["data"]["train"] == "yes"
     assert math.isclose(elsewhere["trainer"]["optimiser"]["lr"], 1e-5)

@@ -88,13 +88,17 @@ def test_what_was_logged_is_given_back(tmp_path):
         assert logger.scalars(1, {"loss/total": 1.0}) == {}
 
 
-def test_a_warning_is_on_the_console_in_the_run_and_on_the_board(tmp_path, capsys):
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_warning_is_on_the_console_in_the_run_and_on_the_board(tmp_path, capsys, monkeypatch, quiet):
+    monkeypatch.setattr(progress, "QUIET", quiet)
     with Logger(tmp_path) as logger:
         logger.warning(30, "repetition", "it repeats itself; do something")
         logger.warning(40, "shorter", "captions shrink; é")
     told = ["update 30: it repeats itself; do something", "update 40: captions shrink; é"]
     assert (tmp_path / WARNINGS).read_text(encoding="utf-8").splitlines() == told
-    assert capsys.readouterr().out.splitlines() == [f"warning: {line}" for line in told]
+    heard = capsys.readouterr()
+    assert heard.err.splitlines() == [f"warning: {line}" for line in told]
+    assert not heard.out
     assert lines(tmp_path)[0]["warning/repetition"] == "it repeats itself; do something"
     (event,) = board(tmp_path).Tensors("warning/repetition/text_summary")
     assert (event.step, event.tensor_proto.string_val) == (30, [b"it repeats itself; do something"])

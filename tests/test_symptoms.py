@@ -1,6 +1,7 @@
 """Sick training is told once, in plain words; healthy training is left alone."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rlcap.cli import main
 from rlcap.loggers import METRICS, WARNINGS
 from rlcap.observer import GONE_LOGGINGS, Observer
 from rlcap.recipe import load_recipe
-from rlcap.symptoms import LEVELS
+from rlcap.symptoms import DRIFTS, LEVELS
 from rlcap.training import train
 
 HERE = Path(__file__).parent
@@ -146,6 +147,8 @@ def test_a_reward_that_rises_while_the_rest_falls_is_gamed():
     assert told(["cider_d"], 0.2) == ["gamed"]
     assert told(["cider_d"], 0.29) == []
     assert told(["cider_d", "smooth_bleu"], 0.2) == told(["bleu_4"], 0.2) == [], "BLEU is optimised"
+    assert told(["cider_d", "self_bleu"], 0.2) == ["gamed"], "diversity is not"
+    assert Observer(rewards=["self_cider", "my_module:cider", "rouge_l_single"]).not_optimised == ["bleu_4", "cider_d"]
 
 
 def test_a_reward_that_never_rises():
@@ -199,6 +202,18 @@ def test_what_it_remembers_goes_on_in_another_process():
         assert told == expected
 
 
+def test_the_page_about_curves_knows_every_warning_and_every_tag():
+    page = (HERE.parent / "docs" / "curves.md").read_text(encoding="utf-8")
+    sources = [*(HERE.parent / "agents").glob("*.py"), HERE.parent / "rlcap" / "training.py"]
+    tags = {tag for path in sources for tag in re.findall(r'"([a-z]+/[a-z_0-9]+)"', path.read_text(encoding="utf-8"))}
+    assert {"loss/cross_entropy", "reward/greedy", "time/updates_per_second"} <= tags
+    unknown = {tag for tag in tags if f"`{tag}`" not in page}
+    assert not unknown
+    looked_for = Observer()._of_evaluation(0, evaluated())
+    assert {"below_start", "gamed", *DRIFTS} <= looked_for.keys()
+    assert not {name for name in (*LEVELS, *looked_for, "lengths_differ") if f"`{name}`" not in page}
+
+
 def _tags(line: dict[str, float]) -> dict[str, float]:
     return {tag: value for tag, value in line.items() if tag != "update"}
 
@@ -245,7 +260,7 @@ def sick(scenes, start, tmp_path, monkeypatch):
 def test_a_rate_that_is_far_too_high(sick, capsys, tmp_path):
     told = sick(updates=6, **{"trainer.optimiser.lr": 0.2})
     assert {"below_start", "fallen"} <= set(told)
-    said = [line.removeprefix("warning: ") for line in capsys.readouterr().out.splitlines() if "warning: " in line]
+    said = [line.removeprefix("warning: ") for line in capsys.readouterr().err.splitlines() if "warning: " in line]
     assert said == (tmp_path / "run" / WARNINGS).read_text().splitlines()
     assert len(said) == len(told)
 
@@ -262,8 +277,23 @@ def test_a_reward_that_is_constant_and_a_run_that_is_resumed(sick, tmp_path):
     assert (tmp_path / "run" / WARNINGS).read_text() == lines
 
 
-def test_captions_that_are_cut_short(sick):
-    assert "cut_short" in sick(updates=4, **{"decoding.length": 2, "trainer.optimiser.lr": 1e-6})
+def test_captions_that_are_cut_short_and_drawn_longer_than_they_are_written(sick, tmp_path):
+    assert {"lengths_differ", "cut_short"} == set(
+        sick(updates=4, **{"decoding.length": 2, "trainer.optimiser.lr": 1e-6})
+    )
+    first, *_ = (tmp_path / "run" / WARNINGS).read_text().splitlines()
+    assert first == (
+        "update 0: training draws captions of up to 12 words, and evaluation writes up to 2; "
+        "set trainer.rollout.length and decoding.length alike"
+    )
+
+
+@pytest.mark.parametrize(("cider_d", "remedy"), [(0.5, "raise decoding.length"), (0.01, "start from a model that has")])
+def test_a_model_that_knows_nothing_yet_is_not_cut_short(cider_d, remedy):
+    observer = Observer()
+    told = [observer.observe(update, evaluated(cider_d=cider_d, bad_ending=0.9)) for update in (0, 10)]
+    assert [names(found) for found in told] == [[], ["cut_short"]]
+    assert told[1][0].text.startswith(f"90% of the captions of val end in the middle; {remedy}")
 
 
 def test_training_from_a_run_is_evaluated_before_its_first_update(sick, tmp_path):

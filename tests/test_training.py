@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlcap
 from rlcap.cli import main
@@ -177,6 +178,9 @@ def test_what_does_not_belong_together_is_refused(run, recipe, scenes, tmp_path)
     with pytest.raises(DataError, match="'vall'") as error:
         train(recipe(**{"data.evaluate": "vall"}), tmp_path / "no split")
     assert "val" in str(error.value)
+    with pytest.raises(DataError, match=r"nowhere/.*: there is no such picture; data\.pictures is to be the folder"):
+        train(recipe(**{"data.pictures": "nowhere"}), tmp_path / "no pictures")
+    assert not (tmp_path / "no pictures").exists()
     other = tmp_path / "other scenes"
     main(["--quiet", "prepare", "scenes", "--out", str(other), "--count", "40", "--min-count", "3"])
     loaded = rlcap.load(run, device="cpu")
@@ -200,6 +204,26 @@ def test_weights_of_another_model_or_of_none_are_refused(run, tmp_path):
     (folder / "config.yaml").write_text(text.replace("hidden: 24", "hidden: 25"))
     with pytest.raises(CheckpointError, match=r"another model: policy\."):
         rlcap.load(folder, device="cpu")
+
+
+def test_with_features_an_evaluation_shows_the_pictures_of_a_folder(recipe, scenes, tmp_path):
+    from rlcap.data.dataset import DataSet
+    from rlcap.data.features import FeatureWriter
+    from rlcap.data.scenes import write_images
+
+    records = DataSet.load(scenes).records
+    with FeatureWriter(tmp_path / "grid.h5", "grid", grid=(2, 2)) as writer:
+        writer.append([record.image for record in records], torch.randn(len(records), 4, 8).numpy())
+    write_images(tmp_path / "pictures", [record for record in records if record.split == "val"], 4)
+    where = {"data.features": str(tmp_path / "grid.h5"), "data.pictures": str(tmp_path / "pictures")}
+    policy = {"name": "soft_attention", "hidden": 24, "embedding": 16, "attention": 16}
+    small = {**where, "encoder": None, "policy": policy, "training.updates": 1}
+    plain = {key: value for key, value in SMALL.items() if not key.startswith(("encoder", "policy"))}
+    run = train(load_recipe("scenes", {**plain, "data.path": str(scenes), **small}), tmp_path / "run")
+    board = EventAccumulator(str(run)).Reload()
+    assert [tag for tag in board.Tags()["images"] if tag.startswith("samples/")] == [
+        f"samples/val/{number}" for number in (1, 2, 3, 4)
+    ]
 
 
 def test_help_needs_no_torch():

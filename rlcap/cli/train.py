@@ -5,7 +5,10 @@ import argparse
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (rlcap list recipes) or a YAML file")
-    parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="any value of the recipe")
+    parser.add_argument(
+        "overrides", metavar="section.key=value", nargs="*", help="any value; stages.NAME.section.key=value of a stage"
+    )
+    parser.add_argument("--stage", metavar="NAME", help="train this stage of the recipe alone, into FOLDER/NAME")
     parser.add_argument("--out", metavar="FOLDER", help="where the run is kept (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
 
@@ -17,9 +20,10 @@ def run(arguments: argparse.Namespace) -> int:
     from rlcap.recipe import load_stages
     from rlcap.stages import train_stages
 
-    stages = load_stages(arguments.recipe, arguments.overrides)
-    name = next(iter(stages.values())).name
+    stages = load_stages(arguments.recipe, arguments.overrides, arguments.stage)
+    name = stages[arguments.stage or next(iter(stages))].name
     folder = Path(arguments.out) if arguments.out else Path("runs") / name
-    train_stages(stages, folder, arguments.resume)
-    say(f"trained: {folder}\ncurves:  tensorboard --logdir {folder}\nnext:    rlcap evaluate {folder}")
+    train_stages(stages, folder, arguments.resume, arguments.stage)
+    trained = folder / arguments.stage if arguments.stage else folder
+    say(f"trained: {trained}\ncurves:  tensorboard --logdir {trained}\nnext:    rlcap evaluate {trained}")
     return 0
