@@ -133,7 +133,7 @@ class Criticised(Nothing):
 
     def __init__(self, settings: CriticSettings, course: Course) -> None:
         self.critic = Critic(settings.hidden).to(course.device)
-        self.descent = Descent(self.critic.parameters(), settings.optimiser, course.updates)
+        self.descent = Descent(self.critic, settings.optimiser, course.updates)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -168,6 +168,11 @@ PLAIN: dict[str, type[Nothing]] = {
 }
 BASELINES = (*PLAIN, "critic")
 COMPARING = ("leave_one_out", "mean", "group")  # the samples of an image with each other
+
+
+def spread(advantage: Tensor) -> dict[str, Tensor]:
+    """Curves of captions' advantages; of single words', those of the first ones."""
+    return {"advantage/mean": advantage[..., 0].mean(), "advantage/deviation": advantage[..., 0].std(correction=0)}
 
 
 def make_baseline(name: str, samples: int, course: Course, critic: CriticSettings = CriticSettings()) -> Baseline:

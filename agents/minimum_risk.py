@@ -2,7 +2,8 @@
 take probability from the worse.
 
 An image's candidates are its drawn captions, each once. They need no baseline: what is compared is their share of
-each other's probability.
+each other's probability. The risk is divided by `alpha` and the length, so that what `regularise` adds weighs as it
+does beside a policy gradient: with `alpha` near 0 this is the gradient of scst with `baseline: mean`.
 
 The curves that it logs, besides those of rlcap.agents.curves and the policy's of rlcap.agents.scst:
 - `loss/risk`: the expected -reward among the candidates. It should fall, with `alpha` near 0 as `reward/total` rises.
@@ -10,18 +11,15 @@ The curves that it logs, besides those of rlcap.agents.curves and the policy's o
 - `risk/sharpness`: the greatest share that a candidate has. Near 1 it alone gets the gradient: lower `alpha`.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlcap import losses
-from rlcap.agents.curves import CaptionCurves
-from rlcap.agents.optimisers import Descent, Optimiser
-from rlcap.agents.regularise import Regularise, Regulariser
-from rlcap.agents.rollout import Drawing, Rollout, needed_judge, roll_out, score
-from rlcap.agents.shares import Shares
+from rlcap.agents.baselines import Nothing
+from rlcap.agents.optimisers import Optimiser
+from rlcap.agents.practice import Practice
+from rlcap.agents.regularise import Regularise
+from rlcap.agents.rollout import Drawing, Rollout
 from rlcap.config import AboveZero
 from rlcap.contracts import Batch, Course, Policy
 from rlcap.errors import ConfigError
@@ -42,51 +40,26 @@ class MinimumRisk:
     ) -> None:
         if rollout.samples < 2:
             raise ConfigError("trainer.rollout.samples=1: minimum risk compares samples of an image; set 2 or more")
-        self.policy, self.course, self.judge = policy, course, needed_judge(course, "minimum_risk")
-        self.drawing, self.alpha = rollout, alpha
-        self.regulariser = Regulariser(policy, regularise, rollout)
-        self.captions = CaptionCurves(policy.codec)
-        self.descent = Descent(policy.parameters(), optimiser, course.updates)
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"policy": self.policy, **self.regulariser.networks}
+        self.practice = practice = Practice(policy, course, rollout, Nothing(), regularise, optimiser)
+        self.networks = practice.networks
+        self.state_dict, self.load_state_dict = practice.state_dict, practice.load_state_dict
+        self.alpha = alpha
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        self.policy.eval()  # no dropout
-        shares = Shares(self.course.device)
-        with self.course.autocast():
-            rollout = roll_out(
-                self.policy,
-                batch,
-                self.judge,
-                self.drawing,
-                seed=self.course.seed,
-                update=self.descent.done,
-                graph=True,
-                shares=shares,
-            )
-            scored = score(self.policy, batch, rollout, self.drawing)
-            held, curves = self.regulariser(batch, rollout, scored)
+        practice = self.practice
+        rollout = practice.draw(batch)
+        scored = practice.score(rollout)
         candidates = ~repeated(rollout)
         log_prob = scored.log_prob.sum(-1).masked_fill(~candidates, -torch.inf)
-        loss = losses.minimum_risk(log_prob, rollout.rewards, self.alpha)
-        metrics = {
-            "loss/risk": loss.detach(),
+        risk = losses.minimum_risk(log_prob, rollout.rewards, self.alpha)
+        loss = risk / (self.alpha * rollout.drawing.length)
+        return {
+            "loss/risk": risk.detach(),
             "risk/candidates": candidates.sum(-1).float().mean(),
             "risk/sharpness": (self.alpha * log_prob.detach()).softmax(-1).amax(-1).mean(),
-            **self.captions(rollout),
-            **curves,
-            **self.descent.step(loss + held),
+            **practice.step(loss, rollout, scored),
+            **practice.end(rollout),
         }
-        shares.mark("update")
-        return metrics | shares.curves()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"descent": self.descent.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.descent.load_state_dict(state["descent"])
 
 
 def repeated(rollout: Rollout) -> Tensor:

@@ -12,22 +12,20 @@ The curves that it logs, besides those of rlcap.agents.curves and rlcap.agents.s
 - `mixer/forced`: the share of the drawn captions' words that the reference gave. It falls to 0 as annealing ends.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlcap import losses
-from rlcap.agents.baselines import CriticSettings, make_baseline
-from rlcap.agents.curves import CaptionCurves
-from rlcap.agents.optimisers import Descent, Optimiser
-from rlcap.agents.regularise import Regularise, Regulariser
-from rlcap.agents.rollout import Drawing, needed_judge, roll_out, score
-from rlcap.agents.shares import Shares
+from rlcap.agents.baselines import CriticSettings, make_baseline, spread
+from rlcap.agents.optimisers import Optimiser
+from rlcap.agents.practice import Practice
+from rlcap.agents.regularise import Regularise
+from rlcap.agents.rollout import Drawing
 from rlcap.config import Positive, Weight
 from rlcap.contracts import Batch, Course, Policy
+from rlcap.decoding.uniforms import keyed_uniforms
 
 
 @dataclass(frozen=True)
@@ -54,73 +52,51 @@ class Mixer:
         anneal: Anneal | None = None,  # None: the mixture stays as it is
         optimiser: Optimiser = Optimiser(lr=5e-5),  # noqa: B008  frozen
     ) -> None:
-        self.policy, self.course, self.judge = policy, course, needed_judge(course, "mixer")
-        self.drawing, self.cross_entropy, self.anneal = rollout, cross_entropy, anneal
-        self.baseline = make_baseline(baseline, rollout.samples, course, critic)
-        self.regulariser = Regulariser(policy, regularise, rollout)
-        self.captions = CaptionCurves(policy.codec)
-        self.descent = Descent(policy.parameters(), optimiser, course.updates)
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"policy": self.policy, **self.baseline.networks, **self.regulariser.networks}
+        against = make_baseline(baseline, rollout.samples, course, critic)
+        self.practice = practice = Practice(policy, course, rollout, against, regularise, optimiser)
+        self.networks = practice.networks
+        self.state_dict, self.load_state_dict = practice.state_dict, practice.load_state_dict
+        self.cross_entropy, self.anneal = cross_entropy, anneal
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        self.policy.eval()  # no dropout
-        shares = Shares(self.course.device)
+        practice = self.practice
         learned = self.learned(batch)
-        with self.course.autocast():
-            rollout = roll_out(
-                self.policy,
-                batch,
-                self.judge,
-                self.drawing,
-                seed=self.course.seed,
-                update=self.descent.done,
-                greedy=self.baseline.greedy,
-                graph=True,
-                forced=self.forced(batch, learned),
-                shares=shares,
-            )
-            scored = score(self.policy, batch, rollout, self.drawing)
-            held, curves = self.regulariser(batch, rollout, scored)
-            references = self.policy(batch.features, batch.words).log_prob
-        advantage = self.baseline(rollout)
-        loss = losses.policy_gradient(scored.log_prob, advantage, rollout.chosen, self.drawing.length)
-        learning = -losses.caption_mean(references, learned, self.drawing.length)
-        metrics = {
+        rollout = practice.draw(batch, self.forced(batch, learned))
+        scored = practice.score(rollout)
+        references = self.log_prob(batch)
+        advantage = practice.baseline(rollout)
+        loss = losses.policy_gradient(scored.log_prob, advantage, rollout.chosen, rollout.drawing.length)
+        learning = -losses.caption_mean(references, learned, rollout.drawing.length)
+        return {
             "loss/policy_gradient": loss.detach(),
             "loss/cross_entropy": -losses.masked_mean(references.detach(), learned),
             "mixer/forced": 1 - rollout.chosen.sum() / rollout.mask.sum(),
-            "advantage/mean": advantage[..., 0].mean(),
-            "advantage/deviation": advantage[..., 0].std(correction=0),
-            **self.captions(rollout),
-            **curves,
-            **self.descent.step(loss + self.cross_entropy * learning + held),
-            **self.baseline.learn(rollout),
+            **spread(advantage),
+            **practice.step(loss + self.cross_entropy * learning, rollout, scored),
+            **practice.end(rollout),
         }
-        shares.mark("update")
-        return metrics | shares.curves()
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """(B, R, T), of the references' words; choices besides them are drawn."""
+        policy, course, (_, n, length) = self.practice.policy, self.practice.course, batch.words.shape
+        uniforms = keyed_uniforms(course.seed, self.practice.update, batch.images, n, length, policy.coins)
+        with course.autocast():
+            log_prob: Tensor = policy(batch.features, batch.words, uniforms=uniforms).log_prob
+        return log_prob
 
     def learned(self, batch: Batch) -> Tensor:
         """(B, R, T) bool: the words of the batch's R references that are learned from."""
         if self.anneal is None:
             return batch.mask
-        free = self.anneal.words * (1 + self.descent.done // self.anneal.period)
+        free = self.anneal.words * (1 + self.practice.update // self.anneal.period)
         place = torch.arange(batch.mask.shape[-1], device=batch.mask.device)
         return batch.mask & (place < batch.mask.sum(-1, keepdim=True) - free)
 
     def forced(self, batch: Batch, learned: Tensor) -> Tensor | None:
-        """(B, N or N + 1, T): drawn caption n begins as reference n mod R does; a greedy one as the first."""
+        """(B, N, T): drawn caption n begins as reference n mod R does."""
         if self.anneal is None:
             return None
         given = batch.words.masked_fill(~learned, -1)
-        begins = [n % given.shape[1] for n in range(self.drawing.samples)] + [0] * self.baseline.greedy
-        return given[:, begins, : self.drawing.length]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"descent": self.descent.state_dict(), "baseline": self.baseline.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.descent.load_state_dict(state["descent"])
-        self.baseline.load_state_dict(state["baseline"])
+        drawing = self.practice.drawing
+        begins = torch.arange(drawing.samples, device=given.device) % given.shape[1]
+        return given[:, begins, : drawing.length]

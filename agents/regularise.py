@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rlcap import losses
 from rlcap.agents.rollout import Drawing, Rollout, Scored, rescore
 from rlcap.config import Weight
-from rlcap.contracts import Batch, Policy, entropy_of
+from rlcap.contracts import Policy, entropy_of
 from rlcap.errors import ConfigError
 
 
@@ -45,7 +45,7 @@ class Regulariser:
                 f"trainer.regularise.weight={settings.weight}: weighs an anchor, and there is none; "
                 "set trainer.regularise.anchor to kl or cross_entropy"
             )
-        self.settings, self.drawing = settings, drawing
+        self.settings = settings
         self.start = None if settings.anchor == "none" else copy.deepcopy(policy).eval().requires_grad_(False)
 
     @property
@@ -53,9 +53,9 @@ class Regulariser:
         """The start is saved with the run, which may be resumed when the start is gone."""
         return {} if self.start is None else {"start": self.start}
 
-    def __call__(self, batch: Batch, rollout: Rollout, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, rollout: Rollout, scored: Scored) -> tuple[Tensor, dict[str, Tensor]]:
         """What to add to the loss, and curves."""
-        settings, mask, length = self.settings, rollout.chosen, self.drawing.length
+        settings, mask, length = self.settings, rollout.chosen, rollout.drawing.length
         with torch.set_grad_enabled(settings.entropy > 0 and torch.is_grad_enabled()):
             entropy = entropy_of(scored.distribution)
         loss = -settings.entropy * losses.caption_mean(entropy, mask, length)
@@ -63,7 +63,7 @@ class Regulariser:
         if self.start is None:
             return loss, curves
         with torch.no_grad():
-            start = rescore(self.start, batch, rollout, self.drawing).distribution
+            start = rescore(self.start, rollout).distribution
             apart = losses.kl_divergence(scored.distribution, start)
         curves["policy/kl_to_start"] = losses.masked_mean(apart, mask)
         if settings.weight:

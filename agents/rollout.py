@@ -1,6 +1,6 @@
 """Captions drawn from a policy and judged: what every policy-gradient trainer learns from.
 
-There is no dropout here: a trainer puts its policy into eval() first, so that captions are drawn from the very
+There is no dropout here: `Practice` puts the policy into eval() first, so that captions are drawn from the very
 distribution that gets the gradient. The words that pay are those that the policy chose: its end token among them.
 """
 
@@ -10,10 +10,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from rlcap.agents.beam_draws import beam_captions
 from rlcap.agents.shares import Shares
 from rlcap.config import AboveZero, NotNegative, Positive, Share
-from rlcap.contracts import Batch, Candidates, Course, Judge, Judgement, Memory, Policy, at_least_float32, tree_map
+from rlcap.contracts import Batch, Candidates, Features, Judge, Judgement, Memory, Policy, at_least_float32, tree_map
 from rlcap.decoding.choosing import Sampling
 from rlcap.decoding.constraints import Constraints, constrain
 from rlcap.decoding.loop import Captions, write
@@ -30,6 +32,7 @@ class Drawing:
     keeps what drawing computes for the gradient; "scored" draws without, and runs the captions through the policy
     again. Both give the same gradient; the first takes less time on a CPU, the second less memory while
     drawing. Policies that make choices besides words, and objectives that reuse draws, always score.
+    `samples_from`: "beam" takes the captions of a beam search as the samples; see rlcap.agents.beam_draws.
     """
 
     samples: Positive = 5  # an image
@@ -38,6 +41,14 @@ class Drawing:
     top_k: NotNegative = 0  # 0: all words
     top_p: Share = 1.0  # 1: all words
     graph: Literal["kept", "scored"] = "kept"
+    samples_from: Literal["model", "beam"] = "model"
+
+    def __post_init__(self) -> None:
+        if self.samples_from == "beam" and self.sampling != Sampling():
+            raise ValueError(
+                "'samples_from: beam' takes the likeliest captions of the policy as it is; leave out temperature, "
+                "top_k and top_p"
+            )
 
     @property
     def sampling(self) -> Sampling:
@@ -62,9 +73,15 @@ class Rollout:
 
     captions: Captions  # (B, N or N + 1, T)
     judgement: Judgement  # (B, N or N + 1)
-    memory: Memory  # what the policy kept of the images, without gradient
-    drawn: int  # N
+    features: Features
+    memory: Memory  # what the policy kept of them, without gradient
+    drawing: Drawing
     forced: Tensor | None = None  # (B, N or N + 1, up to T): -1 where the policy chose
+
+    @property
+    def drawn(self) -> int:
+        """N"""
+        return self.drawing.samples
 
     @property
     def words(self) -> Tensor:
@@ -118,22 +135,32 @@ def roll_out(
     seed: int,
     update: int,
     greedy: bool = False,
-    graph: bool = False,
     forced: Tensor | None = None,
     shares: Shares | None = None,
 ) -> Rollout:
-    """Draws and judges. The greedy caption rides in the same decode: its uniforms are NaN.
+    """Draws and judges. A greedy caption rides in the same decode: its uniforms are NaN.
 
-    `graph` keeps the graph of drawing, if the recipe and the policy allow. `forced` (B, N or N + 1, up to T) are
-    words that stand already, -1 where the policy chooses.
+    `forced` (B, N, up to T): words that stand already, -1 where the policy chooses; a greedy caption begins as the
+    first one does.
     """
-    keep = graph and drawing.graph == "kept" and not policy.coins
+    of_beam = drawing.samples_from == "beam"
+    if of_beam and forced is not None:
+        raise ConfigError(
+            "trainer.rollout.samples_from=beam: a beam gives whole captions, and this trainer begins them with words "
+            "of the references; set it to model, or leave out trainer.anneal"
+        )
+    keep = torch.is_grad_enabled() and drawing.graph == "kept" and not policy.coins
     uniforms = keyed_uniforms(seed, update, batch.images, drawing.samples, drawing.length, 1 + policy.coins)
     if greedy:
-        riding = torch.full_like(uniforms[:, :1], torch.nan)
-        uniforms = torch.cat((uniforms, riding), 1)
+        uniforms = torch.cat((uniforms, torch.full_like(uniforms[:, :1], torch.nan)), 1)
+        forced = None if forced is None else torch.cat((forced, forced[:, :1]), 1)
     with torch.set_grad_enabled(keep):
         memory = policy.remember(batch.features)
+        standing = forced
+        if of_beam:
+            n, length = drawing.samples, drawing.length
+            standing = beam_captions(policy, memory, images=len(batch.images), n=n, length=length)
+            standing = F.pad(standing, (0, 0, 0, int(greedy)), value=-1)
         captions = write(
             policy,
             memory,
@@ -142,7 +169,7 @@ def roll_out(
             length=drawing.length,
             sampling=drawing.sampling,
             uniforms=uniforms,
-            forced=forced,
+            forced=standing,
             want=["distribution"] if keep else [],
         )
     if shares is not None:
@@ -152,37 +179,29 @@ def roll_out(
         judgement = judge(Candidates(captions.words, lengths, batch.images, drawing.samples, batch.features))
     if shares is not None:
         shares.mark("reward")
-    return Rollout(captions, judgement, tree_map(Tensor.detach, memory), drawing.samples, forced)
+    return Rollout(captions, judgement, batch.features, tree_map(Tensor.detach, memory), drawing, forced)
 
 
-def score(policy: Policy, batch: Batch, rollout: Rollout, drawing: Drawing) -> Scored:
+def score(policy: Policy, rollout: Rollout) -> Scored:
     """The drawn captions under the distribution that they were drawn from, of the policy as it is now."""
     distribution, log_prob = rollout.captions.distribution, rollout.captions.log_prob
     if distribution is None:
-        return rescore(policy, batch, rollout, drawing)
+        return rescore(policy, rollout)
     return Scored(_only(rollout.chosen, log_prob[:, : rollout.drawn]), distribution[:, : rollout.drawn])
 
 
-def rescore(policy: Policy, batch: Batch, rollout: Rollout, drawing: Drawing) -> Scored:
+def rescore(policy: Policy, rollout: Rollout) -> Scored:
     """The same by running the captions through the policy once more; choices are replayed, and count."""
     words = rollout.words
-    scores = policy(batch.features, words, choices=rollout.choices, want=["logits"])
+    scores = policy(rollout.features, words, choices=rollout.choices, want=["logits"])
     logits = at_least_float32(scores.logits).flatten(0, 2)
     legal = constrain(logits, words.flatten()[:, None], 0, policy.codec, Constraints())
-    distribution = drawing.sampling.log_probabilities(legal)
+    distribution = rollout.drawing.sampling.log_probabilities(legal)
     log_prob = distribution.gather(-1, words.flatten()[:, None])[:, 0].view_as(words)
     log_prob = _only(rollout.chosen & (log_prob > -torch.inf), log_prob)  # rounding may truncate a word that was drawn
     if scores.choice_log_prob is not None:
         log_prob = log_prob + _only(rollout.chosen, scores.choice_log_prob)
     return Scored(log_prob, distribution.view(*words.shape, -1))
-
-
-def needed_judge(course: Course, trainer: str) -> Judge:
-    if course.judge is None:
-        raise ConfigError(
-            f"trainer {trainer}: learns from rewards, and the recipe has none; give it 'rewards: cider_d'"
-        )
-    return course.judge
 
 
 def _only(mask: Tensor, values: Tensor) -> Tensor:

@@ -11,6 +11,9 @@ class Shares:
 
     def __init__(self, device: torch.device) -> None:
         self.measured = device.type == "cpu"
+        self.begin()
+
+    def begin(self) -> None:
         self.spent: dict[str, float] = {}
         self.last = time.perf_counter()
 

@@ -64,9 +64,10 @@ def gradient_variance(
     moments = {name: Moments() for name in made}
     for draw in track(range(warm_up + repeats), "drawing", warm_up + repeats):
         measuring = draw >= warm_up
-        rollout = roll_out(policy, batch, judge, drawing, seed=seed, update=draw, greedy=greedy, graph=measuring)
+        with torch.set_grad_enabled(measuring):
+            rollout = roll_out(policy, batch, judge, drawing, seed=seed, update=draw, greedy=greedy)
         if measuring:
-            log_prob = score(policy, batch, rollout, drawing).log_prob
+            log_prob = score(policy, rollout).log_prob
             for name, baseline in made.items():
                 loss = losses.policy_gradient(log_prob, baseline(rollout), rollout.chosen, drawing.length)
                 gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)

@@ -1,6 +1,7 @@
 """Baselines: pinned numbers, the advantages of single words, the critic, and how noisy each leaves the gradient."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from rlcap.agents.baselines import BASELINES, CriticSettings, make_baseline
 from rlcap.agents.optimisers import Optimiser
 from rlcap.agents.rollout import Drawing, Rollout
 from rlcap.agents.variance import Moments, gradient_variance
+from rlcap.cli import main
 from rlcap.contracts import Batch, Candidates, Course, Judgement
 from rlcap.decoding.loop import Captions
 from rlcap.errors import ConfigError
@@ -26,7 +28,7 @@ def rollout(rewards: Tensor = REWARDS, by_word: Tensor | None = None) -> Rollout
     words = torch.full((2, 4, 2), 4)
     captions = Captions(words, torch.ones_like(words).bool(), torch.zeros(2, 4, 2))
     memory = {"seen": torch.tensor([[0.0, 1.0], [1.0, 0.0]])}
-    return Rollout(captions, Judgement(total, {}, by_word), memory, drawn=3)
+    return Rollout(captions, Judgement(total, {}, by_word), toy_features(2), memory, Drawing(samples=3))
 
 
 PINNED = {
@@ -129,3 +131,23 @@ def test_comparing_samples_takes_out_noise():
     # On the very same draws, one is 3/4 of the other; float32
     assert noise["mean"].variance == pytest.approx(noise["leave_one_out"].variance * 9 / 16, rel=1e-4)
     assert noise["mean"].relative == pytest.approx(noise["leave_one_out"].relative, rel=1e-3)
+
+
+def test_the_command_measures_the_last_stage(tmp_path, capsys):
+    """With one sample an image, those baselines that compare samples are left out."""
+    recipe, data = tmp_path / "two.yaml", tmp_path / "scenes"
+    recipe.write_text(f"""# two stages
+name: two
+data: {{path: {data}}}
+encoder: small_cnn
+policy: {{name: soft_attention, hidden: 8, embedding: 8, attention: 8}}
+training: {{images: 4, captions: 1, updates: 3}}
+stages:
+  words: {{trainer: cross_entropy}}
+  scst: {{trainer: {{name: scst, rollout: {{samples: 1, length: 8}}}}, rewards: {{cider_d: 1.0}}}}
+""")
+    assert main(["prepare", "scenes", "--out", str(data), "--count", "30"]) == 0
+    capsys.readouterr()
+    assert main(["bench", "variance", str(recipe), "--draws", "2", "--device", "cpu", "--threads", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["baseline"] for row in rows] == ["none", "moving_average", "greedy", "critic"]

@@ -51,6 +51,15 @@ def test_the_greedy_caption_rides_behind_the_drawn_ones(policy, batch):
     assert rollout.greedy.equal(judge(Candidates(greedy.words, greedy.mask.sum(-1), batch.images, 0)).total[:, 0])
 
 
+def test_a_greedy_caption_that_rides_along_changes_no_draw(policy, batch):
+    drawing = Drawing(samples=3, length=6)
+    alone, beside = (roll_out(policy, batch, judge, drawing, seed=1, update=9, greedy=each) for each in (False, True))
+    width = alone.words.shape[-1]
+    assert beside.words[..., :width].equal(alone.words)
+    assert not beside.mask[..., width:].any()
+    assert beside.rewards.equal(alone.rewards)
+
+
 def test_draws_differ_from_update_to_update_and_not_otherwise(policy, batch):
     def drawn(update: int) -> Tensor:
         return roll_out(policy, batch, judge, Drawing(samples=3, length=6), seed=1, update=update).captions.words
@@ -66,8 +75,8 @@ BENT = [{"temperature": 1.7}, {"top_k": 2}, {"top_p": 0.6}, {"temperature": 0.5,
 def test_the_gradient_is_taken_of_the_distribution_that_words_were_drawn_from(policy, batch, bent):
     """Kept from drawing or scored afterwards: the same numbers, and the same gradient."""
     drawing = Drawing(samples=4, length=6, **bent)
-    rollout = roll_out(policy, batch, judge, drawing, seed=1, update=0, graph=True)
-    kept, scored = score(policy, batch, rollout, drawing), rescore(policy, batch, rollout, drawing)
+    rollout = roll_out(policy, batch, judge, drawing, seed=1, update=0)
+    kept, scored = score(policy, rollout), rescore(policy, rollout)
     mask = rollout.mask
     # float32: two ways of the same handful of sums
     assert torch.allclose(scored.log_prob, kept.log_prob, atol=1e-5)
@@ -84,24 +93,25 @@ def test_the_gradient_is_taken_of_the_distribution_that_words_were_drawn_from(po
 
 def test_no_word_is_drawn_that_truncation_leaves_out(policy, batch):
     drawing = Drawing(samples=40, length=4, top_k=2)
-    rollout = roll_out(policy, batch, judge, drawing, seed=1, update=0, graph=True)
-    distribution = score(policy, batch, rollout, drawing).distribution[rollout.mask]
+    rollout = roll_out(policy, batch, judge, drawing, seed=1, update=0)
+    distribution = score(policy, rollout).distribution[rollout.mask]
     assert ((distribution > -torch.inf).sum(-1) == 2).all()
     assert (distribution.gather(-1, rollout.words[rollout.mask][:, None]) > -torch.inf).all()
 
 
 def test_without_the_graph_nothing_is_kept(policy, batch):
-    for drawing in (Drawing(samples=2, length=4, graph="scored"), Drawing(samples=2, length=4)):
-        rollout = roll_out(policy, batch, judge, drawing, seed=1, update=0, graph=drawing.graph == "scored")
+    for graph, grad in (("scored", True), ("kept", False)):
+        with torch.set_grad_enabled(grad):
+            rollout = roll_out(policy, batch, judge, Drawing(samples=2, length=4, graph=graph), seed=1, update=0)
         assert not rollout.captions.log_prob.requires_grad
-        assert score(policy, batch, rollout, drawing).log_prob.requires_grad
+        assert score(policy, rollout).log_prob.requires_grad
 
 
 def test_words_that_stand_already_are_said_and_not_paid(policy, batch):
     forced = torch.full((5, 2, 3), -1)
     forced[:, 0, :2] = torch.tensor([5, 3])
     forced[0, 1, :2] = torch.tensor([3, 1])  # the end
-    rollout = roll_out(policy, batch, judge, Drawing(samples=2, length=4), seed=1, update=0, graph=True, forced=forced)
+    rollout = roll_out(policy, batch, judge, Drawing(samples=2, length=4), seed=1, update=0, forced=forced)
     free = roll_out(policy, batch, judge, Drawing(samples=2, length=4), seed=1, update=0)
     assert (rollout.words[:, 0, :2] == torch.tensor([5, 3])).all()
     assert rollout.mask[:, 0, :2].all()
@@ -112,7 +122,7 @@ def test_words_that_stand_already_are_said_and_not_paid(policy, batch):
     assert not rollout.chosen[0, 1].any()
     width = min(free.words.shape[-1], rollout.words.shape[-1])
     assert rollout.words[1:, 1, :width].equal(free.words[1:, 1, :width])
-    log_prob = score(policy, batch, rollout, Drawing(samples=2, length=4)).log_prob
+    log_prob = score(policy, rollout).log_prob
     assert (log_prob[~rollout.chosen] == 0).all()
 
 
