@@ -40,7 +40,7 @@ class InfoNCE:
                 "cannot compare all of a batch; train the scorer 'contrastive' with it"
             )
         self.scorer, self.course = scorer, course
-        self.descent = Descent(scorer.parameters(), optimiser, course.updates)
+        self.descent = Descent(scorer, optimiser, course.updates)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules, described in a recipe and shared by all trainers."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcap.config import AboveZero, NotNegative, Rate, Weight
+from rlcap.contracts import Encoder
 from rlcap.errors import ConfigError
 
 
@@ -34,15 +35,13 @@ class Optimiser:
 class Descent:
     """An optimiser at work: gradient in, one clipped and scheduled step out."""
 
-    def __init__(self, network: nn.Module | Iterable[nn.Parameter], settings: Optimiser, updates: int) -> None:
+    def __init__(self, network: nn.Module, settings: Optimiser, updates: int) -> None:
         """`updates` is the length of the whole schedule. The encoder is what the network has under that name."""
-        named = network.named_parameters() if isinstance(network, nn.Module) else [("", each) for each in network]
-        learning = [(name, parameter) for name, parameter in named if parameter.requires_grad]
-        self.parameters = [parameter for _, parameter in learning]
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.settings, self.updates, self.done = settings, updates, 0
         groups, self.factors = [self.parameters], [1.0]  # of the rate, one a group
         if settings.encoder_lr is not None:
-            groups, self.factors = _encoder_apart(learning), [1.0, settings.encoder_lr / settings.lr]
+            groups, self.factors = _encoder_apart(network, self.parameters), [1.0, settings.encoder_lr / settings.lr]
         classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
         parts = [{"params": group} for group in groups]
         self.optimiser = classes[settings.name](parts, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -80,11 +79,13 @@ class Descent:
         self.done = state["done"]
 
 
-def _encoder_apart(learning: Sequence[tuple[str, nn.Parameter]]) -> list[list[nn.Parameter]]:
+def _encoder_apart(network: nn.Module, learning: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
     """All but the encoder's, and those."""
+    encoder = getattr(network, "encoder", None)
+    its_own = set(encoder.parameters()) if isinstance(encoder, Encoder) else set()
     parts: list[list[nn.Parameter]] = [[], []]
-    for name, parameter in learning:
-        parts[name.startswith("encoder.")].append(parameter)
+    for parameter in learning:
+        parts[parameter in its_own].append(parameter)
     if not parts[True]:
         raise ConfigError("optimiser.encoder_lr: no encoder is trained along; name one, or leave this out")
     return parts

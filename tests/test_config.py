@@ -324,7 +324,9 @@ def test_shipped_recipes_are_whole_and_introduce_themselves():
 def test_the_written_recipe_holds_defaults_and_reads_alike_elsewhere(recipe, tmp_path):
     experiment = load_recipe(recipe(GOOD), ["data.train=yes", "trainer.optimiser.lr=1e-5", "name='1e5'"])
     written = to_yaml(experiment)
-    assert written.startswith("name: '1e5'\ndata:\n  path: data/scenes\n  features: null\n  pictures: null\n  train: 'yes'\n")
+    assert written.startswith(
+        "name: '1e5'\ndata:\n  path: data/scenes\n  features: null\n  pictures: null\n  train: 'yes'\n"
+    )
     elsewhere = yaml.safe_load(written)  # YAML 1.1
     assert elsewhere["data"]["train"] == "yes"
     assert math.isclose(elsewhere["trainer"]["optimiser"]["lr"], 1e-5)

@@ -10,7 +10,7 @@ from torch import nn
 from rlcap.agents import TRAINERS
 from rlcap.agents.optimisers import Descent, Optimiser
 from rlcap.components import find
-from rlcap.contracts import Course
+from rlcap.contracts import Course, Encoder, Features
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.errors import ConfigError
 from rlcap.models.encoders import load_encoder
@@ -35,7 +35,7 @@ def weight(*values: float) -> nn.Parameter:
 @pytest.mark.parametrize("decay", BY_HAND)
 def test_rates_are_those_by_hand_and_move_the_weights(decay):
     one = weight(0.0)
-    descent = Descent([one], Optimiser(lr=0.8, warmup=4, decay=decay, floor=0.25), updates=12)
+    descent = Descent(nn.ParameterList([one]), Optimiser(lr=0.8, warmup=4, decay=decay, floor=0.25), updates=12)
     rates, moves = [], []
     for _ in range(15):
         next_rate, before = descent.rate(), one.item()
@@ -51,7 +51,7 @@ def test_rates_are_those_by_hand_and_move_the_weights(decay):
 def test_the_floor_is_zero_unless_it_is_given_and_a_warm_up_may_fill_the_run():
     def rates(updates: int, **settings) -> list[float]:
         one = weight(0.0)
-        descent = Descent([one], Optimiser(lr=0.1, **settings), updates)
+        descent = Descent(nn.ParameterList([one]), Optimiser(lr=0.1, **settings), updates)
         return [descent.step(one.sum())["optimiser/rate"].item() for _ in range(updates + 2)]
 
     assert rates(2) == pytest.approx([0.1, 0.1, 0.1, 0.1])
@@ -60,33 +60,42 @@ def test_the_floor_is_zero_unless_it_is_given_and_a_warm_up_may_fill_the_run():
     assert rates(2, decay="linear", warmup=2) == pytest.approx([0.05, 0.1, 0.1, 0])
 
 
+class Eye(Encoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([weight(1.0), weight(1.0)])
+        self.weights[1].requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> Features:
+        return Features.of_pixels(images * self.weights[0])
+
+
 class Seen(nn.Module):
     """A weight of its own, and one in its encoder."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = nn.ParameterList([weight(1.0), weight(1.0)])
-        self.encoder[1].requires_grad_(False)
+        self.encoder = encoder
         self.own = weight(1.0)
 
 
 def test_an_encoder_has_a_rate_of_its_own_on_the_same_schedule():
-    network = Seen()
+    network = Seen(Eye())
     settings = Optimiser(lr=0.8, encoder_lr=0.02, warmup=4, decay="cosine", floor=0.25)
     descent = Descent(network, settings, updates=12)
     for update in range(12):
         if update == 6:  # a run that goes on
             state, descent = descent.state_dict(), Descent(network, settings, updates=12)
             descent.load_state_dict(state)
-        before = network.own.item(), network.encoder[0].item()
-        told = descent.step(network.own.sum() + network.encoder[0].sum())["optimiser/rate"].item()
-        moves = before[0] - network.own.item(), before[1] - network.encoder[0].item()
+        before = network.own.item(), network.encoder.weights[0].item()
+        told = descent.step(network.own.sum() + network.encoder.weights[0].sum())["optimiser/rate"].item()
+        moves = before[0] - network.own.item(), before[1] - network.encoder.weights[0].item()
         assert moves == pytest.approx((told, told / 40), rel=1e-6)  # as Adam does while the gradient is 1
         assert told == pytest.approx(BY_HAND["cosine"].get(update, told), rel=1e-6)
-    assert network.encoder[1].item() == 1.0, "frozen"
+    assert network.encoder.weights[1].item() == 1.0, "frozen"
 
 
-@pytest.mark.parametrize("network", [nn.Linear(1, 1), [weight(1.0)]], ids=["module", "parameters"])
+@pytest.mark.parametrize("network", [nn.Linear(1, 1), Seen(nn.Linear(1, 1))], ids=["none", "a part of that name"])
 def test_the_rate_of_an_encoder_that_is_not_there(network):
     with pytest.raises(ConfigError, match="encoder_lr: no encoder is trained along"):
         Descent(network, Optimiser(encoder_lr=1e-5), updates=1)
@@ -106,7 +115,7 @@ def test_every_trainer_of_policies_knows_the_encoder(name):
 @pytest.mark.parametrize(("clip", "left"), [(1.0, (0.6, 0.8)), (10.0, (3.0, 4.0)), (0.0, (3.0, 4.0))])
 def test_the_whole_gradient_is_clipped_and_its_norm_told_before(clip, left):
     three, four = weight(0.0), weight(0.0)
-    descent = Descent([three, four], Optimiser(clip=clip), updates=2)
+    descent = Descent(nn.ParameterList([three, four]), Optimiser(clip=clip), updates=2)
     for _ in range(2):  # the second gradient is not added to the first
         told = descent.step((3 * three + 4 * four).sum())
         assert told["optimiser/gradient_norm"].item() == pytest.approx(5.0)
@@ -122,7 +131,7 @@ def test_the_whole_gradient_is_clipped_and_its_norm_told_before(clip, left):
 )
 def test_each_name_is_the_optimiser_of_torch(name, own, weight_decay):
     mine, theirs = weight(1.0, -2.0), weight(1.0, -2.0)
-    descent = Descent([mine], Optimiser(name, lr=0.05, weight_decay=weight_decay, clip=0), updates=3)
+    descent = Descent(nn.ParameterList([mine]), Optimiser(name, lr=0.05, weight_decay=weight_decay, clip=0), updates=3)
     optimiser = own([theirs], lr=0.05, weight_decay=weight_decay)
     for _ in range(3):
         descent.step(mine.square().sum())
@@ -141,7 +150,7 @@ def test_a_saved_descent_goes_on_identically(name):
         return [rate.item() for metrics in told for rate in metrics.values()]
 
     mine = weight(1.0, -2.0)
-    descent = Descent([mine], settings, updates=8)
+    descent = Descent(nn.ParameterList([mine]), settings, updates=8)
     go_on(descent, mine)
     file = io.BytesIO()
     torch.save({"descent": descent.state_dict(), "weight": mine.detach()}, file)
@@ -150,7 +159,7 @@ def test_a_saved_descent_goes_on_identically(name):
     file.seek(0)
     saved = torch.load(file, weights_only=True)  # tensors and plain values only
     restored = nn.Parameter(saved["weight"])
-    again = Descent([restored], settings, updates=8)
+    again = Descent(nn.ParameterList([restored]), settings, updates=8)
     again.load_state_dict(saved["descent"])
     assert go_on(again, restored) == after
     assert torch.equal(restored, mine)

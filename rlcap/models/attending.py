@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcap.contracts import Codec, Features, FeatureShape, Memory, Scores
-from rlcap.models.attention import AdditiveAttention
+from rlcap.models.attention import AdditiveAttention, mean_region
 from rlcap.models.cells import CELLS, CellName, CellState
 
 # Turns the log-probabilities of regions (rows, R) into the weights of what is seen. A number says at which word.
@@ -53,13 +53,11 @@ class Attending(nn.Module):
 
     def remember(self, features: Features) -> Memory:
         values, mask = self.project(features.values), features.mask
-        share = mask / mask.sum(-1, keepdim=True)
-        mean = torch.bmm(share[:, None].to(values.dtype), values)[:, 0]
         return {
             "values": values,
             "keys": self.attend.keys(values),
             "mask": mask,
-            "first": torch.tanh(self.first_state(mean)),
+            "first": torch.tanh(self.first_state(mean_region(values, mask))),
         }
 
     def start(self, memory: Memory, n: int) -> CellState:

@@ -4,6 +4,12 @@ import torch
 from torch import Tensor, nn
 
 
+def mean_region(values: Tensor, mask: Tensor) -> Tensor:
+    """values (B, R, D), mask (B, R) -> (B, D): the mean of the regions that are there."""
+    share = mask.to(values.dtype) / mask.sum(-1, keepdim=True)
+    return torch.bmm(share[:, None], values)[:, 0]
+
+
 class AdditiveAttention(nn.Module):
     """e = v · tanh(W_values a + W_query h); weights = softmax(e); context = Σ weights · a.
 

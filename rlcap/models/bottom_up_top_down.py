@@ -18,7 +18,7 @@ from rlcap.contracts import (
     State,
     Step,
 )
-from rlcap.models.attention import AdditiveAttention
+from rlcap.models.attention import AdditiveAttention, mean_region
 from rlcap.models.cells import LSTM
 
 
@@ -60,13 +60,11 @@ class BottomUpTopDown(Policy):
 
     def remember(self, features: Features) -> Memory:
         values, mask = self.project(features.values), features.mask
-        share = mask / mask.sum(-1, keepdim=True)
-        mean = torch.bmm(share[:, None].to(values.dtype), values)[:, 0]
         return {
             "values": values,
             "keys": self.attend.keys(values),
             "mask": mask,
-            "mean": self.mean_to_attention(mean),
+            "mean": self.mean_to_attention(mean_region(values, mask)),
         }
 
     def start(self, memory: Memory, n: int, length: int) -> State:

@@ -18,7 +18,7 @@ from rlcap.contracts import (
     State,
     Step,
 )
-from rlcap.models.attention import AdditiveAttention
+from rlcap.models.attention import AdditiveAttention, mean_region
 from rlcap.models.cells import CELLS, CellName, CellState
 
 Order = Literal["channel_first", "spatial_first"]
@@ -139,9 +139,7 @@ class _Look(nn.Module):
 
     def remember(self, values: Tensor, mask: Tensor) -> Memory:
         """Of maps (B, R, C)."""
-        share = mask.to(values.dtype) / mask.sum(-1, keepdim=True)
-        mean = torch.bmm(share[:, None], values)[:, 0]
-        memory = {"values": values, "mask": mask, "mean": mean}
+        memory = {"values": values, "mask": mask, "mean": mean_region(values, mask)}
         return memory if self.order == "channel_first" else {**memory, "keys": self.where.keys(values)}
 
     def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:

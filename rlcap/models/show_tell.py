@@ -17,6 +17,7 @@ from rlcap.contracts import (
     State,
     Step,
 )
+from rlcap.models.attention import mean_region
 from rlcap.models.cells import CELLS, CellName
 
 
@@ -47,9 +48,7 @@ class ShowTell(Policy):
         nn.init.normal_(self.embed.weight, std=embedding**-0.5)
 
     def remember(self, features: Features) -> Memory:
-        share = features.mask / features.mask.sum(-1, keepdim=True)
-        mean = torch.bmm(share[:, None].to(features.values.dtype), features.values)[:, 0]
-        return torch.tanh(self.first_state(mean))
+        return torch.tanh(self.first_state(mean_region(features.values, features.mask)))
 
     def start(self, memory: Memory, n: int, length: int) -> State:
         return memory.repeat_interleave(n, 0).chunk(self.cell.tensors, -1)
