@@ -11,7 +11,7 @@ help:
 	@echo "make test-java  tests against the Java tools of pycocoevalcap"
 	@echo "make test-real  tests on real data: make test-real RLCAP_DATA=folder-that-holds-flickr8k"
 	@echo "make test-slow  tests that train for minutes"
-	@echo "make test-clients  other people's agents in our environments; installs them first"
+	@echo "make test-clients  other people's agents and captioners; installs them first"
 	@echo "make lint       ruff, mypy, import-linter"
 
 demo: $(VENV)/.ready
@@ -31,7 +31,7 @@ test-slow: $(VENV)/.ready
 	$(RUN) pytest -m slow
 
 test-clients: $(VENV)/.ready
-	$(RUN) pip install --quiet --editable '.[dev,rl]'
+	$(RUN) pip install --quiet --editable '.[dev,rl,hf]'
 	$(RUN) pytest -m clients
 
 # mypy and import-linter look at the unpacked wheel: they cannot follow the import hooks of an editable install.

@@ -13,6 +13,7 @@ from rlcap.data.batches import Captioned, Plan, encode_captions
 from rlcap.data.dataset import DataSet, Split
 from rlcap.data.features import FeatureStore
 from rlcap.data.references import References
+from rlcap.data.sight import Sight
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.decoding.loop import write
 from rlcap.devices import choose_device
@@ -101,8 +102,9 @@ def gather(experiment: Experiment) -> Materials:
     model = make_model(experiment, data.vocabulary, store.shape).to(device)
     check_size(model, store)
     if settings.start is not None:
-        network = "policy" if experiment.scorer is None else "scorer"
-        load_weights(find_weights(run_folder(settings.start)), {network: model}, model.codec.fingerprint)
+        network, start = "policy" if experiment.scorer is None else "scorer", run_folder(settings.start)
+        Sight.load(start).check(store, start)
+        load_weights(find_weights(start), {network: model}, model.codec.fingerprint)
     references = References.of(training, data.vocabulary, data.frequencies, device)
     judge = None
     if experiment.rewards:

@@ -232,22 +232,25 @@ def train(
     folder: str | Path | None = None,
     *,
     resume: bool = False,
+    stage: str | None = None,
     rewards: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Run:
     """Trains a recipe (a short name or a file) into `folder` (runs/NAME) and loads what came out.
 
-    Overrides name values of the recipe, `__` for the dot: `train("soft_attention", training__epochs=5)`.
+    Overrides name values of the recipe, `__` for the dot: `train("scenes", training__updates=5)`. Of a recipe with
+    stages all are trained, or `stage` alone.
     `rewards` are written as in a recipe, and may be functions or classes too: `{"cider_d": 1.0, "brevity": brevity}`
     or `{"brevity": {"name": brevity, "weight": 0.2}}`.
     """
     values = {name.replace("__", "."): value for name, value in overrides.items()}
     if rewards is not None:
         values["rewards"] = {label: _named(reward, label) for label, reward in rewards.items()}
-    stages = load_stages(recipe, values)
-    last = list(stages.values())[-1]
+    stages = load_stages(recipe, values, stage)
+    last = stages[stage or list(stages)[-1]]
     target = Path(folder) if folder is not None else Path("runs") / last.name
-    return load(train_stages(stages, target, resume), device=last.training.device)
+    trained = train_stages(stages, target, resume, stage)
+    return load(trained / stage if stage else trained, device=last.training.device)
 
 
 def _named(reward: Any, label: str) -> Any:
