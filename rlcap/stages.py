@@ -6,12 +6,13 @@ it as a run means its last stage that has a checkpoint. A stage from which anoth
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from rlcap.checkpoint import check_same_recipe
 from rlcap.config import Experiment
-from rlcap.errors import CheckpointError, ConfigError
+from rlcap.errors import CheckpointError, ConfigError, RlcapError
 from rlcap.files import write_text
 from rlcap.progress import say
 from rlcap.recipe import load_recipe
@@ -43,7 +44,14 @@ def train_stages(stages: Mapping[str, Experiment], folder: Path, resume: bool = 
             say(f"stage {name} stays as it is: {later[0]} has begun from it")
         else:
             say(f"stage {name}")
-            train(experiment, run, resume and _last(run).exists())
+            try:
+                train(experiment, run, resume and _last(run).exists())
+            except RlcapError:
+                if not any((folder / each).exists() for each in names):  # the very first never began
+                    (folder / STAGES).unlink()
+                    with suppress(OSError):  # it holds something else
+                        folder.rmdir()
+                raise
     return folder
 
 

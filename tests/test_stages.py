@@ -278,3 +278,15 @@ def test_one_stage_alone_begins_with_the_one_before_which_then_stays_as_it_is(re
     train_stages(load_stages(recipe, longer), folder, resume=True)
     assert not same(weights(first, "last"), before)
     assert same(weights(second, "last"), weights(first, "best"))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_run_whose_first_stage_cannot_begin_leaves_nothing(recipe, tmp_path, kept):
+    out = tmp_path / "out"
+    if kept:
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+    with pytest.raises(RlcapError, match="nowhere"):
+        train_stages(load_stages(recipe, ["data.features=nowhere.h5"]), out)
+    assert [path.name for path in out.glob("*")] == (["notes.txt"] if kept else [])
+    assert out.exists() == kept
