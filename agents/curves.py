@@ -2,7 +2,8 @@
 
 - `reward/total`: the weighted sum of all rewards, mean over the drawn captions. It should rise.
 - `reward/LABEL/raw` and `/weighted`: each reward as it judges, and as it counts.
-- `reward/greedy`: the same sum for the greedy captions, if they were asked for. It should rise too, and stay above.
+- `reward/greedy`: the same sum for the greedy captions, at every tenth update, or always if they are the baseline. It
+  should rise too, and stay above.
 - `caption/length`: words of the drawn captions, the end token among them.
 - `caption/bad_ending`: the share that was cut, or ends on a word such as "with" or "a". A rise is the classic sickness.
 - `caption/repetition`: the share of a caption's word pairs that it has said before.

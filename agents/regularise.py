@@ -1,7 +1,7 @@
 """What holds a policy back while it chases rewards: an entropy bonus, and an anchor to the model it began as.
 
 Both are summed over the words of drawn captions, as the policy gradient is. Their own gradient goes through the
-distributions of the words, not through which captions are drawn.
+distributions that words are drawn from, tempered as these are, not through which captions are drawn.
 """
 
 import copy

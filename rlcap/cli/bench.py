@@ -87,9 +87,11 @@ def _rewards(arguments: argparse.Namespace) -> None:
 
 
 def _add_variance_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="of a policy-gradient training; it says where to start")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="of a policy-gradient training, or its last stage; training.start says of what"
+    )
     parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="any value of the recipe")
-    parser.add_argument("--baselines", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--baselines", nargs="+", metavar="NAME", help="default: all that so many samples allow")
     parser.add_argument("--draws", type=_positive, default=40, metavar="N", help="of captions for the one batch (40)")
 
 
@@ -99,7 +101,7 @@ def _variance(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from rlcap.agents.baselines import BASELINES
+    from rlcap.agents.baselines import BASELINES, COMPARING
     from rlcap.agents.rollout import Drawing
     from rlcap.agents.variance import gradient_variance
     from rlcap.contracts import Policy
@@ -116,11 +118,12 @@ def _variance(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{arguments.recipe}: has no rewards; give the recipe of a policy-gradient training")
     batch = next(training_batches(made.batches, made.plan)).to(device)
     drawing = experiment.trainer.settings.get("rollout") or Drawing()
+    possible = [name for name in BASELINES if drawing.samples > 1 or name not in COMPARING]
     noises = gradient_variance(
         made.model,
         batch,
         made.judge,
-        arguments.baselines or list(BASELINES),
+        arguments.baselines or possible,
         max(2, arguments.draws),
         drawing=drawing,
         seed=experiment.training.seed,
@@ -128,7 +131,8 @@ def _variance(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps([{"baseline": name, **asdict(noise)} for name, noise in noises.items()]))
         return
-    print(f"{len(batch.images)} images x {drawing.samples} captions, {max(2, arguments.draws)} draws\n")
+    start = experiment.training.start or "random weights (training.start names a run)"
+    print(f"{len(batch.images)} images x {drawing.samples} captions, {max(2, arguments.draws)} draws, from {start}\n")
     lines = [(name, f"{noise.relative:.1f}", f"{noise.variance:.3g}") for name, noise in noises.items()]
     print(_table([("baseline", "variance / signal", "variance"), *lines]))
 
