@@ -334,7 +334,7 @@ class Course:
 class Trainer(Protocol):
     """Turns batches into a better policy. Made as `Class(policy, course, **settings_of_the_recipe)`.
 
-    Trainers share functions (losses, optimisers), not a base class.
+    Trainers share functions and parts (losses, optimisers, rlcap.agents.practice), not a base class.
     """
 
     @property
