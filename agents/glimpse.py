@@ -18,14 +18,15 @@ class GlimpseAgent:
     A policy's step looks and then speaks; an action of the environment speaks and then looks. So an action takes the
     word of one step and the gaze of the next. The distribution of gazes needs all regions, as the environment shows
     them from the corner of the eye. Where the policy sees the mean of all, the agent looks at the likeliest.
-    `uniforms` (T, 1 + policy.coins) draw words and gazes, as for `rlcap.decoding.loop.write`; without, both are the
-    likeliest.
+    `uniforms` (T, 1 + policy.coins), on the policy's device, draw words and gazes, as for `rlcap.decoding.loop.write`;
+    without, both are the likeliest.
     """
 
     def __init__(self, policy: Policy, uniforms: Tensor | None = None) -> None:
         if not policy.coins:
             raise ConfigError(f"{type(policy).__name__}: makes no choices; take a policy that looks, as hard_attention")
         self.policy, self.uniforms = policy.eval(), uniforms
+        self.device = next(policy.parameters()).device
         self.memory: Memory = None
         self.state: State = None
         self.logits = torch.empty(0)  # (1, V), of the next word
@@ -37,12 +38,12 @@ class GlimpseAgent:
         if "features" not in seen:
             raise ConfigError("the glimpse agent weighs all regions: make the environment with peripheral='all'")
         codec, t = self.policy.codec, int(seen["step"][0])
-        words = torch.from_numpy(seen["words"])[None]
+        words = torch.from_numpy(seen["words"])[None].to(self.device)
         if int(seen["where"][0]) == len(seen["features"]):  # nothing has been looked at yet
             values, mask = (torch.from_numpy(seen[name])[None] for name in ("features", "feature_mask"))
-            self.memory = self.policy.remember(Features(values, mask > 0))
+            self.memory = self.policy.remember(Features(values, mask > 0).to(self.device))
             self.state = self.policy.start(self.memory, 1, words.shape[1])
-            self._look(torch.tensor([codec.start]), 0)
+            self._look(torch.tensor([codec.start], device=self.device), 0)
             return np.array([self.where, codec.start])
         scores = constrain(self.logits, words, t, codec, Constraints())
         if self.uniforms is None:

@@ -1,9 +1,10 @@
 """Minimum risk training (Shen et al. 2016, https://aclanthology.org/P16-1159): the better of the drawn captions
 take probability from the worse.
 
-An image's candidates are its drawn captions, each once. They need no baseline: what is compared is their share of
-each other's probability. The risk is divided by `alpha` and the length, so that what `regularise` adds weighs as it
-does beside a policy gradient: with `alpha` near 0 this is the gradient of scst with `baseline: mean`.
+An image's candidates are its drawn captions, each once (where a policy makes choices besides words, with those that
+came with it first). They need no baseline: what is compared is their share of each other's probability. The risk is
+divided by `alpha` and the length, so that what `regularise` adds weighs as it does beside a policy gradient: with
+`alpha` near 0 this is the gradient of scst with `baseline: mean`.
 
 The curves that it logs, besides those of rlcap.agents.curves and the policy's of rlcap.agents.scst:
 - `loss/risk`: the expected -reward among the candidates. It should fall, with `alpha` near 0 as `reward/total` rises.

@@ -65,7 +65,7 @@ class Mixer:
         scored = practice.score(rollout)
         references = self.log_prob(batch)
         advantage = practice.baseline(rollout)
-        loss = losses.policy_gradient(scored.log_prob, advantage, rollout.chosen, rollout.drawing.length)
+        loss = losses.policy_gradient(scored.log_prob, advantage, rollout.mask, rollout.drawing.length)
         learning = -losses.caption_mean(references, learned, rollout.drawing.length)
         return {
             "loss/policy_gradient": loss.detach(),

@@ -63,7 +63,7 @@ class Drawing:
 class Scored:
     """Drawn captions as the policy sees them, with gradient."""
 
-    log_prob: Tensor  # (B, N, T): of each word and of the choice behind it; 0 where no word was drawn
+    log_prob: Tensor  # (B, N, T): of each word that the policy chose, and of the choice behind any word; else 0
     distribution: Tensor  # (B, N, T, V): log-probabilities of all words
 
 
@@ -199,8 +199,8 @@ def rescore(policy: Policy, rollout: Rollout) -> Scored:
     distribution = rollout.drawing.sampling.log_probabilities(legal)
     log_prob = distribution.gather(-1, words.flatten()[:, None])[:, 0].view_as(words)
     log_prob = _only(rollout.chosen & (log_prob > -torch.inf), log_prob)  # rounding may truncate a word that was drawn
-    if scores.choice_log_prob is not None:
-        log_prob = log_prob + _only(rollout.chosen, scores.choice_log_prob)
+    if scores.choice_log_prob is not None:  # behind forced words too: they shape those that follow
+        log_prob = log_prob + _only(rollout.mask, scores.choice_log_prob)
     return Scored(log_prob, distribution.view(*words.shape, -1))
 
 

@@ -1,71 +1,111 @@
-"""Pictures of what a captioner does: where it looks at each word, and sheets of images with their captions.
+"""Pictures of what a captioner does: where it looks at each word, and sheets of images with their captions."""
 
-Drawn with Pillow alone, in the type that matplotlib brings along (it covers Latin, Greek and Cyrillic).
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from rlcap.decoding.decode import Hypothesis
 from rlcap.errors import ConfigError
 from rlcap.files import atomic_path
+from rlcap.sheets import ACCENT, FAINT, INK, TITLE_SIZE, Line, even, sheet, stacked
 
-PAPER, INK, FAINT, ACCENT = (255, 255, 255), (32, 33, 36), (105, 109, 115), (0, 112, 96)
-FRAME = (255, 176, 0)  # of the boxes
-MARGIN, GAP = 24, 14  # pixels, around everything and between tiles
+FRAME = (255, 176, 0)  # around what is looked at
+HALF = 0.5  # of a word's largest weight: what has more is framed
+THICK, THIN = 4, 1  # pixels of the heaviest region's frame and of the others'
+DOT = 4  # pixels, the radius of what marks the heaviest cell
+EVEN = 0.01  # of the largest weight: cells that differ by less have no heaviest
 UNSEEN = 0.22  # the brightness of what gets no attention
 GLOW = 0.4  # the white that the light adds to a black picture
+TILE = 208  # pixels, the longer side
 ROW_OF_TILES = 6
-
-WORD_SIZE, TITLE_SIZE = 17, 24  # pixels of type
-AIR = 5  # pixels below a paragraph
+EXTENSIONS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".pdf": "PDF"}
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Something to be written beside a tile, on as many lines as it takes."""
+@dataclass(frozen=True)
+class Picture:
+    """An image on its way through a run: as a person sees it, and its captions."""
 
-    text: str
-    colour: tuple[int, int, int] = INK
-    bold: bool = True
-    size: int = WORD_SIZE
-    centred: bool = False
+    image: Image.Image
+    captions: list[Hypothesis]  # best first
+    grid: tuple[int, int] | None  # of the attention, if it lies on one
+    boxes: NDArray[Any] | None  # (R, 4) of the regions, if they have boxes
+    resize: str  # how the encoder saw the image
+
+
+def has_places(picture: Picture) -> bool:
+    """Whether what the policy looked at lies anywhere in the image."""
+    look = picture.captions[0].attention
+    if look is None:
+        return False
+    cells = 0 if picture.grid is None else picture.grid[0] * picture.grid[1]
+    regions: int = look.shape[1]
+    return regions == (cells if picture.boxes is None else len(picture.boxes))
+
+
+def illustrated(picture: Picture, *, name: str = "", tile: int = TILE, columns: int | None = None) -> Image.Image:
+    """The best caption word by word; only the image and the caption where the policy looks at no place."""
+    best = picture.captions[0]
+    if columns is None and not has_places(picture):
+        return contact_sheet([picture.image], [best.text], tile=tile, columns=1)
+    return attention_picture(
+        picture.image,
+        best.words,
+        best.attention if has_places(picture) else None,
+        grid=picture.grid,
+        boxes=picture.boxes,
+        resize=picture.resize,
+        name=name,
+        tile=tile,
+        columns=columns,
+    )
+
+
+def side_by_side(pictures: Mapping[str, Picture], *, tile: int = TILE, most: int = ROW_OF_TILES) -> Image.Image:
+    """One image through several runs, by their names: the same column is the same word of each caption."""
+    longest = max(len(picture.captions[0].words) for picture in pictures.values())
+    columns = even(1 + longest, most)
+    parts = [illustrated(picture, name=name, tile=tile, columns=columns) for name, picture in pictures.items()]
+    return stacked(parts)
 
 
 def attention_picture(
     image: Image.Image | NDArray[np.uint8],
     words: Sequence[str],
-    attention: ArrayLike,  # (T, R) weights; rows beyond the words, such as the end token's, are left out
+    attention: ArrayLike | None,  # (T, R) weights; rows beyond the words, such as the end token's, are left out
     *,
     grid: tuple[int, int] | None = None,  # (h, w), with h·w = R
     boxes: ArrayLike | None = None,  # (R, 4): left, top, right, bottom as shares of the image
     resize: str = "squash",  # how the encoder saw the image: "crop" shows the centre square only
     title: str | None = None,  # None: the caption
-    tile: int = 208,  # pixels, the longer side
-    columns: int = ROW_OF_TILES,
+    name: str = "",  # of the run
+    tile: int = TILE,
+    columns: int | None = None,  # None: six at most, in even rows
 ) -> Image.Image:
     """The image, and once more for each word: bright where the captioner looks (as in Xu et al. 2015).
 
-    Brightness is the weight as a share of the word's largest, so a tile that is bright all over has no focus.
+    Brightness is the weight as a share of the word's largest, so a tile that is bright all over has no focus. What
+    has more than half of that weight is framed: light alone is hard to tell on a photo that is itself dark in places.
     """
-    weights = np.asarray(attention, dtype=np.float32)
-    _check(weights, len(words), grid, boxes)
-    picture = _tile(image, tile, centre=resize == "crop")
-    tiles = [picture]
-    for row in weights[: len(words)]:
-        row = row / max(float(row.max()), 1e-12)
-        if boxes is not None:
-            tiles.append(_boxes_lit(picture, row, np.asarray(boxes, dtype=np.float32)))
-        else:
-            tiles.append(_lit(picture, _smooth(row.reshape(grid), picture.size)))
-    labels = [[Line(word, centred=True)] for word in ("", *words)]
-    return _sheet(tiles, labels, " ".join(words) if title is None else title, columns, text_above=True)
+    tiles = [_tile(image, tile, centre=resize == "crop")]
+    if attention is not None:
+        weights = np.asarray(attention, dtype=np.float32)
+        _check(weights, len(words), grid, boxes)
+        for row in weights[: len(words)]:
+            row = row / max(float(row.max()), 1e-12)
+            if boxes is not None:
+                tiles.append(_boxes_lit(tiles[0], row, np.asarray(boxes, dtype=np.float32)))
+            else:
+                tiles.append(_cells_lit(tiles[0], row.reshape(grid)))
+    labels = [[Line(word, centred=True)] for word in ("", *words)][: len(tiles)]
+    heading = [Line(name, ACCENT)] if name else []
+    if title != "":
+        heading.append(Line(title or " ".join(words) or "(nothing)", size=TITLE_SIZE))
+    return sheet(tiles, labels, heading, columns or even(len(tiles), ROW_OF_TILES), text_above=True)
 
 
 def contact_sheet(
@@ -90,19 +130,26 @@ def contact_sheet(
         if scores is not None:
             lines.append(Line(f"{score_name} {scores[at]:.2f}", ACCENT))
         heard = references[at][:shown] if references is not None else ()
-        lines += [Line(reference, FAINT, bold=False) for reference in heard]
+        lines += [Line(reference.removesuffix(" ."), FAINT, bold=False) for reference in heard]
         texts.append(lines)
     tiles = [_on_square(_tile(image, tile), tile) for image in images]
-    return _sheet(tiles, texts, title, columns, text_above=False)
+    heading = [Line(title, size=TITLE_SIZE)] if title else []
+    return sheet(tiles, texts, heading, even(len(tiles), columns), text_above=False)
+
+
+def check_format(target: str | Path) -> str:
+    """The format that a picture's name asks for."""
+    kind = EXTENSIONS.get(Path(target).suffix.lower())
+    if kind is None:
+        raise ConfigError(f"{target}: pictures are written as .png, .jpg, .webp or .pdf; choose one of these")
+    return kind
 
 
 def save_picture(picture: Image.Image, target: str | Path) -> None:
     """In the format that the name asks for, whole or not at all."""
-    kind = Image.registered_extensions().get(Path(target).suffix.lower())
-    if kind not in ("PNG", "JPEG", "WEBP", "PDF"):
-        raise ConfigError(f"{target}: pictures are written as .png, .jpg, .webp or .pdf; choose one of these")
+    kind = check_format(target)
     with atomic_path(target) as part:
-        picture.save(part, format=kind)
+        picture.save(part, format=kind, quality=90)
 
 
 def _check(weights: NDArray[Any], words: int, grid: tuple[int, int] | None, boxes: ArrayLike | None) -> None:
@@ -135,12 +182,7 @@ def _on_square(picture: Image.Image, side: int) -> Image.Image:
     return square
 
 
-def _smooth(cells: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """(h, w) in [0, 1] -> (height, width) in [0, 1] without the edges of the cells."""
-    return np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
-
-
-def _lit(picture: Image.Image, light: NDArray[np.float32]) -> Image.Image:
+def _lit(picture: Image.Image, light: NDArray[np.float32]) -> NDArray[Any]:
     """Dark and nearly gray where `light` (height, width) is 0, in full colour where it is 1.
 
     On a photo that is itself dark, the light also glows: otherwise black would look the same everywhere.
@@ -149,11 +191,29 @@ def _lit(picture: Image.Image, light: NDArray[np.float32]) -> Image.Image:
     gray = np.asarray(picture.convert("L"), dtype=np.float32)[..., None]
     dark = UNSEEN * (0.7 * gray + 0.3 * colour)
     bright = colour + GLOW * (1 - gray.mean() / 255) ** 2 * (255 - colour)
-    return Image.fromarray((dark + light[..., None] * (bright - dark)).astype(np.uint8))
+    lit: NDArray[Any] = dark + light[..., None] * (bright - dark)
+    return lit
+
+
+def _cells_lit(picture: Image.Image, cells: NDArray[np.float32]) -> Image.Image:
+    """(h, w) in [0, 1], smoothed: the edges of the cells mean nothing. A line runs where the light is half, a dot
+    stands on the heaviest cell: it is all that hard attention sees.
+    """
+    light = np.asarray(Image.fromarray(cells).resize(picture.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    slope = np.hypot(*np.gradient(light)) if min(light.shape) > 1 else np.zeros_like(light)
+    pixels_away = np.abs(light - HALF) / np.maximum(slope, 1e-6)
+    line = (1.6 - pixels_away).clip(0, 1)[..., None]  # two pixels and a soft edge
+    lit = _lit(picture, light)
+    drawn = Image.fromarray((lit + line * (np.array(FRAME) - lit)).astype(np.uint8))
+    if np.ptp(cells) > EVEN:
+        middle = (np.argwhere(cells == cells.max())[0] + 0.5) / cells.shape * light.shape
+        (top, left), (bottom, right) = middle - DOT, middle + DOT
+        ImageDraw.Draw(drawn).ellipse((left, top, right, bottom), fill=FRAME, outline=INK)
+    return drawn
 
 
 def _boxes_lit(picture: Image.Image, row: NDArray[np.float32], boxes: NDArray[np.float32]) -> Image.Image:
-    """Each region as bright as its weight, framed as strongly; the heaviest on top."""
+    """Each region as bright as its weight, the heavy ones framed, the heaviest thickly and on top."""
     light = np.zeros((picture.height, picture.width), dtype=np.float32)
     corners = np.rint(boxes * np.tile(picture.size, 2)).astype(int)
     order = np.argsort(row)
@@ -161,87 +221,11 @@ def _boxes_lit(picture: Image.Image, row: NDArray[np.float32], boxes: NDArray[np
         left, top, right, bottom = corners[at]
         window = light[top:bottom, left:right]
         np.maximum(window, row[at], out=window)
-    lit = _lit(picture, light).convert("RGBA")
+    lit = Image.fromarray(_lit(picture, light).astype(np.uint8))
+    pen = ImageDraw.Draw(lit)
     for at in order:
-        if row[at] > 0.05:
-            frames = Image.new("RGBA", lit.size)
+        if row[at] > HALF:
             left, top, right, bottom = (int(edge) for edge in corners[at])
-            ImageDraw.Draw(frames).rectangle(
-                (left, top, max(left, right - 1), max(top, bottom - 1)),
-                outline=(*FRAME, int(255 * row[at])),
-                width=3,
-            )
-            lit.alpha_composite(frames)
-    return lit.convert("RGB")
-
-
-def _sheet(
-    tiles: Sequence[Image.Image],
-    texts: Sequence[Sequence[Line]],
-    title: str,
-    columns: int,
-    *,
-    text_above: bool,
-) -> Image.Image:
-    """Tiles of one size in even rows, each with its text, under a title."""
-    rows = -(-len(tiles) // columns)
-    columns = -(-len(tiles) // rows)
-    wide, high = tiles[0].size
-    width = 2 * MARGIN + columns * wide + (columns - 1) * GAP
-    heading, top = _typeset([Line(title, size=TITLE_SIZE)] if title else [], width - 2 * MARGIN)
-    top += MARGIN + (GAP if title else 0)
-    typeset = [_typeset(lines, wide) for lines in texts]
-    room = [max(height for _, height in typeset[row * columns : (row + 1) * columns]) for row in range(rows)]
-    between = GAP if text_above else 2 * GAP
-    sheet = Image.new("RGB", (width, top + sum(room) + rows * (high + between) - between + MARGIN), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    _write(pen, heading, MARGIN, MARGIN)
-    for at, (tile, (lines, height)) in enumerate(zip(tiles, typeset, strict=True)):
-        row, column = divmod(at, columns)
-        x, y = MARGIN + column * (wide + GAP), top + sum(room[:row]) + row * (high + between)
-        sheet.paste(tile, (x, y + room[row] if text_above else y))
-        # Above, the text stands on its tile; below, it hangs from it.
-        _write(pen, lines, x, y + (room[row] - height if text_above else high + AIR))
-    return sheet
-
-
-def _typeset(lines: Sequence[Line], width: int) -> tuple[list[tuple[float, int, Line]], int]:
-    """Broken to `width`: (x, y) of each piece, and the height of all."""
-    pieces: list[tuple[float, int, Line]] = []
-    down = 0
-    for line in lines:
-        font = _font(line.bold, line.size)
-        for part in _wrapped(line.text, font, width):
-            x = (width - font.getlength(part)) / 2 if line.centred else 0
-            pieces.append((x, down, replace(line, text=part)))
-            down += round(line.size * 1.35)
-        down += AIR
-    return pieces, down
-
-
-def _write(pen: ImageDraw.ImageDraw, pieces: Sequence[tuple[float, int, Line]], left: int, top: int) -> None:
-    for x, y, line in pieces:
-        pen.text((left + x, top + y), line.text, line.colour, _font(line.bold, line.size))
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Lines no wider than `width`; a word that is wider by itself is broken."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-            continue
-        while len(word) > 1 and font.getlength(word) > width:
-            fits = next(end for end in range(len(word) - 1, 0, -1) if end == 1 or font.getlength(word[:end]) <= width)
-            lines.append(word[:fits])
-            word = word[fits:]
-        lines.append(word)
-    return lines
-
-
-@cache
-def _font(bold: bool, size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+            outline = (left, top, max(left, right - 1), max(top, bottom - 1))
+            pen.rectangle(outline, outline=FRAME, width=THICK if at == order[-1] else THIN)
+    return lit

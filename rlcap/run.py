@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rlcap.data.images import fit, read_image, upright
 from rlcap.data.sight import FILE as SIGHT
 from rlcap.data.sight import Sight
 from rlcap.data.vocabulary import Vocabulary
-from rlcap.decoding.decode import Hypothesis, decode
+from rlcap.decoding.decode import decode
 from rlcap.devices import choose_device
 from rlcap.errors import CheckpointError, ConfigError, DataError
 from rlcap.evaluation import Evaluation, evaluate, point
@@ -33,23 +33,13 @@ from rlcap.models.encoders import frozen_encoder, weights_hash
 from rlcap.models.ensemble import Ensemble
 from rlcap.models.scorers import load_scorer
 from rlcap.models.seeing import Seeing
+from rlcap.pictures import Picture
 from rlcap.recipe import load_recipe, load_stages, revised
 from rlcap.retrieval import Retrieval, retrieve
 from rlcap.stages import train_stages
 from rlcap.weights import WEIGHTS, find_weights, load_weights, run_folder, save_weights
 
 ENCODER = "encoder.safetensors"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image on its way through a run: as a person sees it, and its captions."""
-
-    image: Image.Image
-    captions: list[Hypothesis]  # best first
-    grid: tuple[int, int] | None  # of the attention, if it lies on one
-    boxes: np.ndarray | None  # (R, 4) of the regions, if they have boxes
-    resize: str  # how the encoder saw the image
 
 
 class Run:

@@ -18,7 +18,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from rlcap.building import begin_words, rows_for
+from rlcap.building import begin_words
 from rlcap.checkpoint import (
     STATE,
     check_same_recipe,
@@ -39,7 +39,7 @@ from rlcap.materials import Materials, gather
 from rlcap.observer import Observer, before_training
 from rlcap.progress import say, track
 from rlcap.recipe import load_recipe, to_yaml
-from rlcap.samples import picture_files, sample_pictures
+from rlcap.samples import album_of, sample_pictures
 from rlcap.weights import WEIGHTS, load_weights
 
 PACKAGES = ("rlcap", "torch", "torchvision", "numpy", "h5py", "tensorboard", "gymnasium")
@@ -66,7 +66,9 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
     if resume:
         check_same_recipe(load_recipe(folder / "config.yaml"), experiment, folder)
     made = gather(experiment)
-    _picture_files(made)  # a wrong folder is told now
+    album = album_of(experiment, made.store, made.evaluated)
+    if album is not None:
+        album.there()  # a wrong folder is told now
     progress = Progress()
     with only_writer(folder):
         if resume:
@@ -183,18 +185,9 @@ def _out_of_patience(made: Materials, progress: Progress) -> bool:
 
 
 def _samples(made: Materials) -> list[Image]:
-    experiment, device = made.experiment, made.course.device
     assert isinstance(made.model, Policy)
-    rows = rows_for(experiment, made.store, made.evaluated)
-    settings, seed, files = experiment.decoding, experiment.training.seed, _picture_files(made)
-    return sample_pictures(made.model, made.store, rows, settings, device, seed, files)
-
-
-def _picture_files(made: Materials) -> list[Path]:
-    folder, split = made.experiment.data.pictures, made.evaluated
-    if folder is None:
-        return []
-    return picture_files(Path(folder), split, made.store, rows_for(made.experiment, made.store, split))
+    album = album_of(made.experiment, made.store, made.evaluated)
+    return [] if album is None else sample_pictures(made.model, album, made.experiment, made.course.device)
 
 
 def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:

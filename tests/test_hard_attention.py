@@ -10,6 +10,7 @@ from toy_policies import ToyCodec, toy_features
 
 from rlcap.agents.glimpse import GlimpseAgent
 from rlcap.agents.hard_attention import VariationalBound, gaze_curves
+from rlcap.agents.mixer import Anneal, Mixer
 from rlcap.agents.optimisers import Optimiser
 from rlcap.agents.rollout import Drawing
 from rlcap.agents.scst import SCST
@@ -199,8 +200,12 @@ def test_an_update_is_that_of_the_formula(average):
     assert float(metrics["loss/cross_entropy"]) == pytest.approx(-sum(likelihoods) / 30)
 
 
-def test_under_a_reward_words_and_gazes_get_their_gradient():
-    """Captions are marginalised over all gazes and both sides of the coin."""
+@pytest.mark.parametrize("given", [0, 1])
+def test_under_a_reward_words_and_gazes_get_their_gradient(given):
+    """Captions are marginalised over all gazes and both sides of the coin.
+
+    Where the first word is given, its gaze still shapes the second one, and gets the gradient for that.
+    """
     of = tiny(0.4)
     legal = torch.tensor([END, 3, 4])
     captions = torch.tensor([[END, 0], *([a, b] for a in (3, 4) for b in (END, 3, 4))])
@@ -221,11 +226,17 @@ def test_under_a_reward_words_and_gazes_get_their_gradient():
         scores = of.score(memory, captions[None], choices=choices, want=["logits"])
         log_p = scores.logits[0][..., legal].log_softmax(-1).gather(-1, place[captions][..., None])[..., 0]
         share = 0.4 if gaze[0] == MEAN else 0.6
-        p = p + share * ((log_p * caption_mask(captions, END)).sum(-1) + scores.choice_log_prob[0].sum(-1)).exp()
+        drawn = caption_mask(captions, END) & (torch.arange(LENGTH) >= given)
+        p = p + share * ((log_p * drawn).sum(-1) + scores.choice_log_prob[0].sum(-1)).exp()
+    p = p * (captions[:, :given] == 3).all(-1)
     assert float(p.detach().sum()) == pytest.approx(1)
     wanted = flat(of, -(p * rewards).sum() / LENGTH)
     drawing = Drawing(samples=4, length=LENGTH)
-    trainer = SCST(of, Course(30, judge=judge), rollout=drawing, baseline="leave_one_out", optimiser=STILL)
+    settings = {"rollout": drawing, "baseline": "leave_one_out", "optimiser": STILL}
+    if given:
+        trainer = Mixer(of, Course(30, judge=judge), cross_entropy=0.0, anneal=Anneal(words=1), **settings)
+    else:
+        trainer = SCST(of, Course(30, judge=judge), **settings)
     assert_mean(trainer, of, batch, wanted)
 
 

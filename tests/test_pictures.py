@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rlcap.decoding.decode import Hypothesis
 from rlcap.errors import ConfigError
-from rlcap.pictures import GAP, MARGIN, attention_picture, contact_sheet, save_picture
+from rlcap.pictures import FRAME, Picture, attention_picture, contact_sheet, illustrated, save_picture, side_by_side
+from rlcap.sheets import GAP, MARGIN
 
 TILE = 100
 GRAY = np.full((64, 64, 3), 200, dtype=np.uint8)
@@ -62,6 +64,69 @@ def test_even_attention_is_bright_all_over() -> None:
     assert tiles(picture, 2, 1)[1].min() >= 199
 
 
+def test_a_line_runs_where_the_weight_is_half_and_a_dot_marks_the_peak() -> None:
+    attention = np.zeros((1, 25))
+    attention[0, 2 * 5 + 2] = 1  # the middle cell, 40 to 60 pixels from the left
+    picture = attention_picture(GRAY, ["a"], attention, grid=(5, 5), tile=TILE, title="")
+    tile = np.asarray(picture)[-MARGIN - TILE : -MARGIN, MARGIN + TILE + GAP : -MARGIN]
+    framed = (np.abs(tile.astype(int) - FRAME).max(-1) < 60)[50]  # a row through the middle
+    places = np.flatnonzero(framed)
+    dot = places[np.abs(places - 49.5) < 8]
+    line = np.abs(places[np.abs(places - 49.5) >= 8] - 49.5)
+    assert dot.min() < 48 < 52 < dot.max()
+    assert 8 < line.min() <= line.max() < 16  # half between the middles of two cells, 20 pixels apart
+
+
+def test_even_attention_has_neither_line_nor_dot() -> None:
+    picture = attention_picture(GRAY, ["a"], np.full((1, 16), 1 / 16), grid=(4, 4), tile=TILE, title="")
+    tile = np.asarray(picture)[-MARGIN - TILE : -MARGIN, -MARGIN - TILE : -MARGIN].astype(int)
+    assert np.ptp(tile, axis=-1).max() < 2  # gray all over
+
+
+def test_heavy_boxes_are_framed_the_heaviest_thickly() -> None:
+    boxes = [[0.1, 0.1, 0.3, 0.4], [0.5, 0.1, 0.9, 0.4], [0.2, 0.6, 0.6, 0.9], [0, 0, 0, 0]]  # the last is padding
+    picture = attention_picture(GRAY, ["dog"], [[0.1, 0.36, 0.54, 0]], boxes=boxes, tile=TILE, title="")
+    tile = np.asarray(picture)[-MARGIN - TILE : -MARGIN, MARGIN + TILE + GAP : -MARGIN]
+    framed = (tile == FRAME).all(-1)
+    assert framed[75].sum() == 8  # left and right, 4 pixels each
+    assert framed[25].sum() == 2  # of the second, 1 pixel each; the first has too little
+    assert not framed[0, 0]
+
+
+def seen(words: str, regions: int | None, **more) -> Picture:
+    said = tuple(words.split())
+    attention = None if regions is None else np.full((len(said), regions), 1 / regions)
+    given = {"grid": None, "boxes": None, "resize": "squash", **more}
+    return Picture(Image.fromarray(GRAY), [Hypothesis(said, 0.0, attention)], **given)
+
+
+def test_runs_stand_below_each_other_word_under_word() -> None:
+    boxes = np.tile([0.2, 0.2, 0.8, 0.8], (5, 1))
+    runs = {
+        "runs/soft": seen("a dog runs on the grass now", 4, grid=(2, 2)),
+        "runs/hard": seen("a dog runs fast", 5, boxes=boxes),
+        "runs/blind": seen("a", None),
+    }
+    sheet = side_by_side(runs, tile=TILE)
+    assert sheet.width == 2 * MARGIN + 4 * TILE + 3 * GAP
+    values = luminance(sheet)
+    # A run's first row begins where the image itself stands to the left: light makes it a little paler.
+    picture = (values[:, MARGIN : MARGIN + TILE] == 200).all(1)
+    tops = [y for y in np.flatnonzero(picture) if not picture[y - 1]]
+    widths = [(values[top + 50, MARGIN:-MARGIN] < 250).sum() // TILE for top in tops]
+    assert widths == [4, 4, 1]  # the second run's five tiles would make five columns
+
+
+@pytest.mark.parametrize("more", [{}, {"grid": (2, 2)}, {"boxes": np.zeros((3, 4))}])
+def test_without_places_the_image_stands_above_its_caption(more: dict) -> None:
+    picture = seen("a dog", 5, **more)
+    assert illustrated(picture, tile=TILE).tobytes() == contact_sheet([GRAY], ["a dog"], tile=TILE, columns=1).tobytes()
+
+
+def test_a_caption_of_nothing_is_drawn() -> None:
+    assert illustrated(seen("", 4, grid=(2, 2)), tile=TILE).width == 2 * MARGIN + TILE
+
+
 def test_boxes_are_lit_by_their_weight() -> None:
     boxes = [[0.1, 0.1, 0.4, 0.5], [0.5, 0.5, 0.9, 0.9], [0.6, 0.0, 0.9, 0.3]]
     picture = attention_picture(GRAY, ["dog"], [[0.3, 0.7, 0.0]], boxes=boxes, tile=TILE, title="")
@@ -75,7 +140,7 @@ def test_boxes_are_lit_by_their_weight() -> None:
 def test_one_tile_a_word_in_even_rows() -> None:
     words = [f"word{number}" for number in range(7)]
     attention = np.eye(7, 49)
-    picture = attention_picture(GRAY, words, attention, grid=(7, 7), tile=TILE, columns=6, title="")
+    picture = attention_picture(GRAY, words, attention, grid=(7, 7), tile=TILE, title="")
     assert picture.width == 2 * MARGIN + 4 * TILE + 3 * GAP  # 8 tiles: 4 + 4 rather than 6 + 2
     found = tiles(picture, 4, 2)
     assert len(found) == 8

@@ -103,6 +103,7 @@ def test_a_region_is_what_the_box_head_sees_in_its_box(encoder):
     assert (seen - seen[-1]).abs().max() > 0.1, "regions would be told apart"
     assert (seen - features.values[0, :count]).abs().amax(-1).min() > 0.1, "and pictures"
     assert not encoder.train().training, "a detector in training mode wants targets"
+    assert not any(each.requires_grad for each in encoder.parameters())
 
 
 def test_a_folder_becomes_regions_and_goes_on_after_an_error(options, scenes, tmp_path):

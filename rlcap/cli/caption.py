@@ -1,91 +1,130 @@
-"""`rlcap caption RUN IMAGE…`: from raw pixels to captions, with a picture of the attention if asked."""
+"""`rlcap caption RUN IMAGE…`: from raw pixels to captions, with pictures of the attention if asked."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlcap.cli.decoding import add_switches, given
+from rlcap.cli.decoding import add_switches
 
 if TYPE_CHECKING:
+    from rlcap.cli.pictures import Shot
     from rlcap.decoding.decode import Hypothesis
-    from rlcap.run import Picture
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or an exported one")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="pictures, or folders of them")
+    parser.add_argument("images", metavar="IMAGE", nargs="*", help="pictures, or folders of them")
+    parser.add_argument("--against", metavar="RUN", action="append", default=[], help="another run beside it")
     parser.add_argument("--n-best", type=int, default=1, metavar="N", help="captions an image")
-    parser.add_argument("--attention", metavar="OUT.png", help="draw the attention, word by word (one image)")
+    parser.add_argument(
+        "--attention", metavar="OUT", help="draw the attention, word by word: OUT.png of one image, OUT/ of many"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--strict", action="store_true", help="fail on an unreadable picture instead of skipping it")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
     parser.add_argument("--device", default="auto")
+    split = parser.add_argument_group("a whole split", "drawn with --attention OUT/; where its parts lie, if not there")
+    split.add_argument("--split", metavar="NAME", help="the split, in the place of IMAGE")
+    split.add_argument("--pictures", metavar="FOLDER", help="its pictures (data.pictures; stored pixels)")
+    split.add_argument("--data", metavar="FOLDER", help="the prepared data set (data.path)")
+    split.add_argument("--features", metavar="FILE.h5", help="its features (data.features)")
     add_switches(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import sys
-
-    from rlcap.data.images import list_images, read_image
-    from rlcap.errors import ConfigError, DataError
+    from rlcap.cli.pictures import named_paths, of_paths, of_split
+    from rlcap.errors import ConfigError
     from rlcap.run import load
 
     if arguments.n_best < 1:
         raise ConfigError(f"--n-best {arguments.n_best}: must be at least 1")
-    paths: list[Path] = []
-    for name in arguments.images:
-        if "://" in name:
-            raise ConfigError(f"{name}: is an address; download the picture and give its path")
-        paths += list_images(Path(name)) if Path(name).is_dir() else [Path(name)]
-    if arguments.attention and len(paths) != 1:
-        raise ConfigError(f"--attention draws one image, and {len(paths)} were given")
-    captioner = load(arguments.run, arguments.device, arguments.checkpoint)
-    skipped: list[str] = []
-    for path in paths:
-        try:
-            image = read_image(path)
-        except DataError as error:
-            if arguments.strict or len(paths) == 1:
-                raise
-            skipped.append(str(error))
-            continue
-        picture = captioner.look([image], arguments.n_best, **given(arguments))[0]
-        _show(path, picture.captions, arguments.json, many=len(paths) > 1)
+    _check_split(arguments)
+    paths = {} if arguments.split else named_paths(arguments.images)
+    if arguments.attention:
+        _check_target(arguments.attention, arguments.split, len(paths))
+    runs = {name: load(name, arguments.device, arguments.checkpoint) for name in (arguments.run, *arguments.against)}
+    shots = of_split(runs, arguments) if arguments.split else of_paths(runs, paths, arguments)
+    lines: list[str] = []
+    drawn: set[Path] = set()
+    show = lines.append if arguments.split else print  # they would run into the bar of a split's progress
+    for shot in shots:
+        for name, picture in shot.pictures.items():
+            called = {"image": shot.image} if arguments.json or len(paths) != 1 else {}
+            show(_told(called | ({"run": name} if len(runs) > 1 else {}), picture.captions, arguments.json))
         if arguments.attention:
-            _draw(picture, arguments.attention)
-    if skipped:
-        print(f"skipped {len(skipped)} of {len(paths)} pictures:", *skipped, sep="\n  ", file=sys.stderr)
-    if len(skipped) == len(paths):
-        raise DataError(f"none of the {len(paths)} pictures could be read")
+            _draw(shot, _target(arguments.attention, shot.file, drawn))
+    for line in lines:
+        print(line)
     return 0
 
 
-def _show(path: Path, captions: "list[Hypothesis]", as_json: bool, many: bool) -> None:
+def _check_split(arguments: argparse.Namespace) -> None:
+    from rlcap.errors import ConfigError
+
+    if arguments.split is None:
+        if not arguments.images:
+            raise ConfigError("there is nothing to caption: name pictures, folders of them, or --split NAME")
+        for switch in ("pictures", "data", "features"):
+            if getattr(arguments, switch) is not None:
+                raise ConfigError(f"--{switch} {getattr(arguments, switch)}: goes with --split NAME")
+    elif arguments.images:
+        raise ConfigError(f"--split {arguments.split} and {arguments.images[0]}: caption one or the other")
+    elif arguments.attention is None:
+        raise ConfigError(
+            f"--split {arguments.split}: name a folder to draw in, --attention OUT/ (captions alone: rlcap evaluate)"
+        )
+
+
+def _check_target(target: str, split: str | None, images: int) -> None:
+    from rlcap.errors import ConfigError
+    from rlcap.pictures import check_format
+
+    if _is_folder(target):
+        return
+    check_format(target)
+    if images != 1:
+        given = f"split {split} was" if split else f"{images} were"
+        raise ConfigError(f"--attention draws one image, and {given} given; name a folder: {Path(target).stem}/")
+
+
+def _is_folder(target: str) -> bool:
+    return target.endswith("/") or Path(target).is_dir() or not Path(target).suffix
+
+
+def _told(called: Mapping[str, str], captions: "list[Hypothesis]", as_json: bool) -> str:
     import json
 
     if as_json:
         found = [{"caption": caption.text, "log_prob": caption.log_prob} for caption in captions]
-        print(json.dumps({"image": str(path), "captions": found}, ensure_ascii=False))
-        return
-    for caption in captions:
-        prefix = f"{path}: " if many else ""
-        score = f"  ({caption.log_prob:.2f})" if len(captions) > 1 else ""
-        print(f"{prefix}{caption.text}{score}")
+        return json.dumps({**called, "captions": found}, ensure_ascii=False)
+    prefix = "".join(f"{name}: " for name in called.values())
+    scores = [f"  ({caption.log_prob:.2f})" if len(captions) > 1 else "" for caption in captions]
+    return "\n".join(f"{prefix}{caption.text}{score}" for caption, score in zip(captions, scores, strict=True))
 
 
-def _draw(picture: "Picture", target: str) -> None:
+def _target(attention: str, name: str, drawn: set[Path]) -> Path:
+    """In a folder, JPEG by the name of the image: PNG of photos takes four times the room."""
+    from rlcap.data.images import EXTENSIONS
     from rlcap.errors import ConfigError
-    from rlcap.pictures import attention_picture, save_picture
 
-    best = picture.captions[0]
-    if best.attention is None or (picture.grid is None and picture.boxes is None):
+    target = Path(attention)
+    if _is_folder(attention):
+        target = target.joinpath(*(part for part in Path(name).parts if part not in ("/", "..")))
+        if target.suffix.lower() in EXTENSIONS:
+            target = target.with_suffix("")
+        target = target.with_name(f"{target.name}.jpg")
+    if target in drawn:
+        raise ConfigError(f"--attention {attention}: two images would be drawn as {target}; draw them apart")
+    drawn.add(target)
+    return target
+
+
+def _draw(shot: "Shot", target: Path) -> None:
+    from rlcap.errors import ConfigError
+    from rlcap.pictures import has_places, illustrated, save_picture, side_by_side
+
+    if not any(map(has_places, shot.pictures.values())):
         raise ConfigError("--attention: this policy looks at nothing that has a place, so there is nothing to draw")
-    drawn = attention_picture(
-        picture.image,
-        best.words,
-        best.attention,
-        grid=picture.grid,
-        boxes=picture.boxes,
-        resize=picture.resize,
-    )
-    save_picture(drawn, target)
+    one, *others = shot.pictures.values()
+    save_picture(side_by_side(shot.pictures) if others else illustrated(one), target)

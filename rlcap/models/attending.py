@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcap.contracts import Codec, Features, FeatureShape, Memory, Scores
-from rlcap.models.attention import AdditiveAttention, mean_region
+from rlcap.models.attention import AdditiveAttention, mean_region, narrowing
 from rlcap.models.cells import CELLS, CellName, CellState
 
 # Turns the log-probabilities of regions (rows, R) into the weights of what is seen. A number says at which word.
@@ -35,8 +35,7 @@ class Attending(nn.Module):
     ) -> None:
         super().__init__()
         self.start_word = codec.start
-        narrowed = (nn.Linear(shape.width, project), nn.ReLU(), nn.Dropout(dropout)) if project else ()
-        self.project = nn.Sequential(*narrowed)
+        self.project = narrowing(shape.width, project, dropout)
         width = project or shape.width
         self.cell = CELLS[cell](hidden)
         self.attend = AdditiveAttention(width, hidden, attention)

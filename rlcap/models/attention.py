@@ -10,6 +10,11 @@ def mean_region(values: Tensor, mask: Tensor) -> Tensor:
     return torch.bmm(share[:, None], values)[:, 0]
 
 
+def narrowing(width: int, project: int, dropout: float) -> nn.Sequential:
+    """Of the regions' `width` to `project`, once an image; 0 leaves them as they are."""
+    return nn.Sequential(*((nn.Linear(width, project), nn.ReLU(), nn.Dropout(dropout)) if project else ()))
+
+
 class AdditiveAttention(nn.Module):
     """e = v · tanh(W_values a + W_query h); weights = softmax(e); context = Σ weights · a.
 

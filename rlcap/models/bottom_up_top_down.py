@@ -18,7 +18,7 @@ from rlcap.contracts import (
     State,
     Step,
 )
-from rlcap.models.attention import AdditiveAttention, mean_region
+from rlcap.models.attention import AdditiveAttention, mean_region, narrowing
 from rlcap.models.cells import LSTM
 
 
@@ -42,8 +42,7 @@ class BottomUpTopDown(Policy):
     ) -> None:
         super().__init__()
         self.codec = codec
-        narrowed = (nn.Linear(shape.width, project), nn.ReLU(), nn.Dropout(dropout)) if project else ()
-        self.project = nn.Sequential(*narrowed)
+        self.project = narrowing(shape.width, project, dropout)
         width = project or shape.width
         self.embed = nn.Embedding(codec.size, embedding)
         self.attention_lstm = LSTM(hidden)

@@ -28,7 +28,7 @@ class FasterRCNN(Encoder):
     The regions of an image are those of at least `confidence`, surest first, but no fewer than `fewest` (as far as
     there are boxes) and no more than `most`; both 36 gives the paper's fixed number, 10 and 100 its variable one.
     `weights`: "coco", "none", or the file of the network's state_dict (.pth, .safetensors). They stay as they are:
-    the network is always in evaluation mode. COCO's were learned at a short side of 800 pixels.
+    the network is frozen, and always in evaluation mode. COCO's were learned at a short side of 800 pixels.
     """
 
     network: ClassVar[str] = "fasterrcnn_resnet50_fpn"  # in torchvision.models.detection
@@ -69,6 +69,7 @@ class FasterRCNN(Encoder):
         if state is not None:
             check_weights(state, self.detector, self.detector, f"{file} does not fit {self.network}")
             self.detector.load_state_dict(state, strict=False)
+        self.detector.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         self.shape = FeatureShape(most, self.detector.roi_heads.box_predictor.cls_score.in_features)
@@ -99,15 +100,14 @@ class FasterRCNN(Encoder):
         def looked_at(boxes: list[Tensor]) -> Any:
             return heads.box_head(heads.box_roi_pool(maps, boxes, sizes))
 
-        with torch.no_grad():
-            proposals, _ = self.detector.rpn(ImageList(images, sizes), maps)
-            logits, moves = heads.box_predictor(looked_at(proposals))
-            moved = heads.box_coder.decode(moves, proposals)  # (P, classes, 4)
-            counts = [len(boxes) for boxes in proposals]
-            boxes = [
-                self._chosen(scores, each, sizes[0])
-                for scores, each in zip(logits.softmax(-1).split(counts), moved.split(counts), strict=True)
-            ]
+        proposals, _ = self.detector.rpn(ImageList(images, sizes), maps)
+        logits, moves = heads.box_predictor(looked_at(proposals))
+        moved = heads.box_coder.decode(moves, proposals)  # (P, classes, 4)
+        counts = [len(boxes) for boxes in proposals]
+        boxes = [
+            self._chosen(scores, each, sizes[0])
+            for scores, each in zip(logits.softmax(-1).split(counts), moved.split(counts), strict=True)
+        ]
         return list(zip(looked_at(boxes).split([len(each) for each in boxes]), boxes, strict=True))
 
     def _chosen(self, scores: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -233,7 +234,7 @@ def _load(name: str) -> Any:
 def _read(kind: str, name: str, section: str, **settings: Any) -> Any:
     try:
         return getattr(_library(), kind).from_pretrained(name, **settings)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"{section}.model={name}: cannot be read ({one_line(error)}); give a folder to which model, tokeniser and "
             "image processor were saved with save_pretrained, or a name on the Hub"

@@ -18,7 +18,7 @@ from rlcap.contracts import (
     State,
     Step,
 )
-from rlcap.models.attention import AdditiveAttention, mean_region
+from rlcap.models.attention import AdditiveAttention, mean_region, narrowing
 from rlcap.models.cells import CELLS, CellName, CellState
 
 Order = Literal["channel_first", "spatial_first"]
@@ -51,7 +51,7 @@ class SCACNN(Policy):
         super().__init__()
         self.codec = codec
         self.cell = CELLS[cell](hidden)
-        self.project = nn.ModuleList(_narrowing(layer.width, project, dropout) for layer in shape.layers)
+        self.project = nn.ModuleList(narrowing(layer.width, project, dropout) for layer in shape.layers)
         widths = [project or layer.width for layer in shape.layers]
         self.look = nn.ModuleList(_Look(width, hidden, attention, channel_attention, order) for width in widths)
         self.first_state = nn.Linear(widths[-1], self.cell.tensors * hidden)
@@ -159,7 +159,3 @@ class _Look(nn.Module):
         every = torch.ones_like(means, dtype=torch.bool)
         weights = self.what.energies(query, self.what.keys(means[..., None]), every).softmax(-1)
         return weights * means.shape[-1]
-
-
-def _narrowing(width: int, project: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(*((nn.Linear(width, project), nn.ReLU(), nn.Dropout(dropout)) if project else ()))
