@@ -87,5 +87,7 @@ def _encoder_apart(network: nn.Module, learning: Sequence[nn.Parameter]) -> list
     for parameter in learning:
         parts[parameter in its_own].append(parameter)
     if not parts[True]:
-        raise ConfigError("optimiser.encoder_lr: no encoder is trained along; name one, or leave this out")
+        raise ConfigError(
+            "optimiser.encoder_lr: no encoder is trained along: name one that is not frozen, or leave this out"
+        )
     return parts

@@ -103,8 +103,9 @@ def gather(experiment: Experiment) -> Materials:
     check_size(model, store)
     if settings.start is not None:
         network, start = "policy" if experiment.scorer is None else "scorer", run_folder(settings.start)
+        weights = find_weights(start)  # first: it says so if there is no such run
         Sight.load(start).check(store, start)
-        load_weights(find_weights(start), {network: model}, model.codec.fingerprint)
+        load_weights(weights, {network: model}, model.codec.fingerprint)
     references = References.of(training, data.vocabulary, data.frequencies, device)
     judge = None
     if experiment.rewards:

@@ -275,6 +275,7 @@ def test_features_of_another_encoder_after_training(place, refused, made, said):
     assert said in refused("evaluate", "frozen")
     assert said in refused(*train, "--out", "frozen", "--resume")
     assert said in refused(*train, "training.start=frozen", "--out", "new")
+    assert "nowhere: is no run" in refused(*train, "training.start=nowhere", "--out", "new")
     assert not Path("new").exists()
 
 

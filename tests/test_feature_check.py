@@ -143,6 +143,7 @@ def test_against_a_data_set(tmp_path: Path) -> None:
     ]
     more = check_features(tmp_path / "y.h5", tmp_path / "data")
     assert more.problems == []
+    assert f"against:  {tmp_path / 'data'}, all of whose 16 images have features" in more.lines()
     assert more.notes == [f"1 are of no image of {tmp_path / 'data'}: 'more.jpg'"]
     without = check_features(tmp_path / "z.h5", tmp_path / "data")
     assert without.problems[0] == (

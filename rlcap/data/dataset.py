@@ -67,7 +67,10 @@ class DataSet:
 
     def split(self, name: str) -> Split:
         if name not in self.splits:
-            raise DataError(f"{self.path}: has no split '{name}'{did_you_mean(name, self.splits)}")
+            raise DataError(
+                f"{self.path}: has no split '{name}'{did_you_mean(name, self.splits)}; "
+                "name another by data.train, data.evaluate or --split"
+            )
         rows = self.splits[name]
         return Split(name, [self.records[row] for row in rows], [self.tokens[row] for row in rows])
 

@@ -31,6 +31,7 @@ class Check:
     high: float = -np.inf
     mean: float = 0.0
     zeros: float = 0.0  # share
+    complete: str = ""  # what it was held against, if that lacks nothing
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -50,6 +51,8 @@ class Check:
         made = f"{card.spec} {card.options}, {card.size} pixels ({card.resize}), weights {card.weights}" if card else ""
         yield f"encoder:  {made or 'unknown: captions of new pictures need it (import with --encoder)'}"
         yield f"names:    {', '.join(self.names[:3])}{', …' if len(self.names) > 3 else ''}"
+        if self.complete:
+            yield f"against:  {self.complete}"
         yield from (f"note:     {note}" for note in self.notes)
         yield from (f"problem:  {problem}" for problem in self.problems)
 
@@ -144,6 +147,8 @@ def _compare(check: Check, data: DataSet) -> None:
         images = data.split(name).images
         if missing := [image for image in images if image not in here]:
             check.problems.append(f"{len(missing)} of {len(images)} images of '{name}' have none: {_some(missing)}")
+    if here.issuperset(record.image for record in data.records):
+        check.complete = f"{data.path}, all of whose {len(data.records)} images have features"
     there = {record.image for record in data.records}
     if unused := [name for name in check.names if name not in there]:
         check.notes.append(f"{len(unused)} are of no image of {data.path}: {_some(unused)}")
