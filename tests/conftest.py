@@ -3,8 +3,15 @@
 import pytest
 import torch
 
+from rlcap import progress
 from rlcap.contracts import Features, FeatureShape
 from rlcap.data.vocabulary import Vocabulary
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether other tests ran a command with --quiet in this process makes no difference."""
+    monkeypatch.setattr(progress, "QUIET", False)
 
 
 @pytest.fixture
