@@ -10,8 +10,8 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rlcap.envs.episodes import Episodes, RewardTime
-from rlcap.envs.rendering import frame_of, line_of
+from rlcap.envs.episodes import Episodes, RewardTime, shortened, whole_numbers
+from rlcap.envs.rendering import check_mode, check_weights, frame_of, line_of
 from rlcap.envs.world import World
 from rlcap.errors import ConfigError, did_you_mean
 
@@ -45,20 +45,20 @@ class CaptionEnv(gymnasium.Env[Any, np.int64]):
         self._shown = {"features": features, "action_mask": action_mask}
         self.observation_space = self.episodes.space(**self._shown)
         self.action_space = spaces.Discrete(self.world.codec.size)
-        self.render_mode = render_mode
+        self.render_mode = check_mode(render_mode)
         self._attention: ArrayLike | None = None
         self._begun = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        super().reset(seed=seed)
-        row = torch.ones_like(self.episodes.captions.ended)
-        if seed is not None or not self._begun:
-            self.episodes.seed(self.np_random_seed, row)
         options = options or {}
         check_options(options, ("image",))
         images = self.episodes.chosen(options["image"]) if "image" in options else None
+        super().reset(seed=seed)
+        row = torch.ones_like(self.episodes.captions.ended)
+        if seed is not None or not self._begun:
+            self.episodes.seed([self.np_random_seed], row)
         self.episodes.begin(row, images)
         self._begun, self._attention = True, None
         return self.observation(), self._info()
@@ -66,9 +66,11 @@ class CaptionEnv(gymnasium.Env[Any, np.int64]):
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if not self._begun or self.episodes.captions.over:
             raise ResetNeeded("the caption is over or has not begun: call reset() before step()")
-        if not self.action_space.contains(action):
-            raise ConfigError(f"action {action!r}: a word is a whole number from 0 to {self.world.codec.size - 1}")
-        reward = float(self.episodes.say(torch.tensor([int(action)], device=self.world.device)))
+        last = self.world.codec.size - 1
+        said = whole_numbers(action, "action", f"a word is 0 to {last}")
+        if said.shape != () or not 0 <= int(said) <= last:
+            raise ConfigError(f"action {shortened(action)}: a word is a whole number from 0 to {last}")
+        reward = float(self.episodes.say(said[None].to(self.world.device)))
         self._attention = None
         ended, over = bool(self.episodes.captions.ended), bool(self.episodes.captions.over)
         return self.observation(), reward, ended, over and not ended, self._info()
@@ -89,6 +91,7 @@ class CaptionEnv(gymnasium.Env[Any, np.int64]):
 
     def annotate(self, attention: ArrayLike | None) -> None:
         """Weights (R,) of the regions that the next frame shows; the next word clears them."""
+        check_weights(attention, (self.world.source.shape.regions,))
         self._attention = attention
 
     def render(self) -> str | NDArray[np.uint8] | None:
@@ -113,10 +116,13 @@ def shown(episodes: Episodes, row: int, mode: str, attention: ArrayLike | None) 
     if mode == "ansi":
         step = int(episodes.captions.step[row])
         return line_of(world.references.images[image], step, episodes.length, text)
-    if isinstance(attention, Tensor):
-        attention = attention.detach().cpu().numpy()
     picture = None if world.pictures is None else world.pictures(image)
-    return frame_of(picture, text, attention, world.source.shape.grid)
+    if attention is None:
+        return frame_of(picture, text)
+    weights = attention.detach().float().cpu() if isinstance(attention, Tensor) else attention
+    seen = world.source.read(episodes.images[row : row + 1])
+    boxes = None if seen.boxes is None else seen.boxes[0].cpu().numpy()
+    return frame_of(picture, text, np.asarray(weights, np.float32), seen.grid, boxes)
 
 
 def check_options(options: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """Written in the making, a row each: what all environments, single or vector, are built on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import gymnasium
@@ -29,10 +29,12 @@ class Episodes:
 
     def __init__(self, world: World | None, rows: int, length: int | None, reward: RewardTime) -> None:
         self.world = world = tiny_world() if world is None else world
+        if not isinstance(world, World):
+            raise ConfigError(f"world={world!r}: is no World; make one with rlcap.envs.world.world_of(PATH)")
         if reward not in get_args(RewardTime):
             raise ConfigError(f"reward={reward!r}: there is no such way{did_you_mean(reward, get_args(RewardTime))}")
-        if rows < 1 or (length is not None and length < 2):
-            raise ConfigError(f"{rows} rows of {length} words: give at least one row, and two words")
+        if not _counts(rows, 1) or (length is not None and not _counts(length, 2)):
+            raise ConfigError(f"{rows!r} rows of {length!r} words: give whole numbers, at least one row and two words")
         self.rows, self.spread = rows, reward == "spread"
         self.length = length or min(LONGEST, 1 + max(len(text) for image in world.references.tokens for text in image))
         codec, device = world.codec, world.device
@@ -44,10 +46,10 @@ class Episodes:
         self.legal[list(codec.banned)] = False
         self._written = torch.arange(codec.size, device=device).masked_fill(~self.legal, world.unknown)
 
-    def seed(self, seed: int, rows: Tensor) -> None:
-        """Row i draws its images by seed + i from now on, as if it were alone."""
-        seeds = torch.arange(self.rows, device=rows.device) + seed % SEEDS
-        self._seeds = torch.where(rows, seeds, self._seeds)
+    def seed(self, seeds: Iterable[int], rows: Tensor) -> None:
+        """Each of these rows (rows,) bool draws its images by its own seed from now on, as if it were alone."""
+        sown = torch.tensor([seed % SEEDS for seed in seeds], device=rows.device)
+        self._seeds = torch.where(rows, sown, self._seeds)
         self._episodes = self._episodes.masked_fill(rows, -1)
 
     def begin(self, rows: Tensor, images: Tensor | None = None) -> None:
@@ -115,11 +117,34 @@ class Episodes:
         said: Sequence[int] = self.captions.words[row, : int(self.captions.step[row])].tolist()
         return " ".join(self.world.codec.words(said))
 
-    def chosen(self, images: object, samples: int = 1) -> Tensor:
+    def chosen(self, images: object, samples: object = 1) -> Tensor:
         """(rows,) of the images that someone asked for, each for `samples` neighbouring rows."""
-        asked = torch.as_tensor(images, dtype=torch.long).flatten()
-        if len(asked) * samples != self.rows:
-            raise ConfigError(f"{len(asked)} images x {samples} samples do not fill {self.rows} rows; give as many")
-        if asked.device.type == "cpu" and not ((asked >= 0) & (asked < len(self.world))).all():
-            raise ConfigError(f"image {int(asked.max())}: the world has images 0 to {len(self.world) - 1}")
-        return asked.to(self.images.device).repeat_interleave(samples)
+        asked = whole_numbers(images, "images", f"0 to {len(self.world) - 1}").flatten()
+        each = whole_numbers(samples, "samples", "captions of each image")
+        if each.numel() != 1 or len(asked) * int(each) != self.rows:
+            said = f"{len(asked)} images x {shortened(samples)} samples"
+            raise ConfigError(f"{said} do not fill {self.rows} rows; give as many")
+        if asked.device.type == "cpu" and len(absent := asked[(asked < 0) | (asked >= len(self.world))]):
+            raise ConfigError(f"image {int(absent[0])}: the world has images 0 to {len(self.world) - 1}")
+        return asked.to(self.images.device).repeat_interleave(int(each))
+
+
+def whole_numbers(values: object, what: str, known: str) -> Tensor:
+    """`values` as ids. What torch would silently cut to a whole number is refused."""
+    try:
+        found = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise ConfigError(f"{what} {shortened(values)}: give whole numbers, {known}")
+    return found.long()
+
+
+def shortened(values: object) -> str:
+    """On one line of a message."""
+    text = " ".join(str(values.tolist() if isinstance(values, Tensor | np.ndarray) else values).split())
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _counts(number: object, least: int) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= least

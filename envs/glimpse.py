@@ -8,7 +8,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlcap.envs.caption import CaptionEnv, Observation
-from rlcap.envs.episodes import RewardTime
+from rlcap.envs.episodes import RewardTime, shortened, whole_numbers
 from rlcap.envs.world import World
 from rlcap.errors import ConfigError, did_you_mean
 
@@ -21,7 +21,8 @@ class GlimpseEnv(gymnasium.Env[Any, NDArray[np.int64]]):
     So nothing is said with the first action, which only looks (its legal word is the start); T words take T + 1
     actions. Observation: the region seen (`glimpse`, (D,)) and its number (`where`, (1,), R before the first look),
     `words` and `step` as in Caption-v0, and from the corner of the eye: "all" regions (`features`, `feature_mask`),
-    their `mean` (D,), or "none". Rewards, ends, seeds and options are those of Caption-v0.
+    their `mean` (D,), or "none". Rewards, ends, seeds and options are those of Caption-v0. Nothing seen before is in
+    the observation: with "none", an agent without memory knows the image by the one region that it looks at.
     """
 
     metadata = CaptionEnv.metadata
@@ -65,9 +66,11 @@ class GlimpseEnv(gymnasium.Env[Any, NDArray[np.int64]]):
         return self._observation(told), self._info()
 
     def step(self, action: NDArray[np.int64]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        if not self.action_space.contains(np.asarray(action, np.int64)):
-            raise ConfigError(f"action {action}: give a region (0 to {self._regions - 1}) and a word's id")
-        where, word = (int(part) for part in action)
+        known = f"a region (0 to {self._regions - 1}) and a word (0 to {self.world.codec.size - 1})"
+        asked = whole_numbers(action, "action", known).cpu().numpy()
+        if not self.action_space.contains(asked):
+            raise ConfigError(f"action {shortened(action)}: give {known}")
+        where, word = (int(part) for part in asked)
         first = self._begun and self._where == self._regions
         if first:
             told, reward, ended, cut = self._speech.observation(), 0.0, False, False

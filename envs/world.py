@@ -26,6 +26,7 @@ from rlcap.rewards.combination import make_rewards
 
 DIFFICULTY, GRID = 1, 4  # of the tiny world: one or two things, features of 4x4 patches
 CIDER_D: Mapping[str, Term] = {"cider_d": Term("cider_d")}
+PATCHES, PATCH = 8, 8  # of pixels that stand in for features: patches a side, pixels a side of each
 UNBOUNDED = 1e30  # no feature is larger; infinity itself is no bound of a space that can be sampled
 
 
@@ -77,27 +78,40 @@ class Resident:
         self.bounds = float(features.values.min()), float(features.values.max())
 
     def read(self, images: Tensor) -> Features:
-        values, mask = (part.index_select(0, images) for part in (self._features.values, self._features.mask))
-        return Features(values, mask, self._features.grid)
+        kept = self._features
+        boxes = None if kept.boxes is None else kept.boxes.index_select(0, images)
+        return Features(kept.values.index_select(0, images), kept.mask.index_select(0, images), kept.grid, boxes)
 
 
 class Stored:
-    """Features in a file. Reading them waits for the device, and for the disk where the images are new ones."""
+    """Features in a file. Reading them waits for the device, and for the disk where the images are new ones.
 
-    bounds = (-UNBOUNDED, UNBOUNDED)
+    Of pixels, the regions are 8x8 patches of 8x8 pixels (R = 64, D = 192: red, green, blue), larger pictures having
+    been averaged down to 64x64. For photographs, better extract features.
+    """
 
     def __init__(self, store: FeatureStore, rows: np.ndarray) -> None:
-        if store.kind == "pixels":
-            raise ConfigError(f"{store.path}: holds pixels; an environment shows features: rlcap features extract")
-        self._store, self._rows, self.shape = store, rows, store.shape
-        self._asked, self._read = np.empty(0, np.int64), store.read(rows[:0])
+        self._store, self._rows = store, rows
+        pixels = store.kind == "pixels"
+        self.shape = FeatureShape(PATCHES**2, 3 * PATCH**2, (PATCHES, PATCHES)) if pixels else store.shape
+        self.bounds = (0.0, 1.0) if pixels else (-UNBOUNDED, UNBOUNDED)
+        self._asked, self._found = np.empty(0, np.int64), self._read(rows[:0])
 
     def read(self, images: Tensor) -> Features:
         asked = images.cpu().numpy()
         if not np.array_equal(asked, self._asked):
-            self._asked, self._read = asked.copy(), self._store.read(self._rows[asked])
-        found = self._read
-        return Features(found.values.clone(), found.mask.clone(), found.grid).to(images.device)
+            self._asked, self._found = asked.copy(), self._read(self._rows[asked])
+        found = self._found
+        boxes = None if found.boxes is None else found.boxes.clone()
+        return Features(found.values.clone(), found.mask.clone(), found.grid, boxes).to(images.device)
+
+    def _read(self, rows: np.ndarray) -> Features:
+        found = self._store.read(rows)
+        if found.pixels is None:
+            return found
+        small = F.adaptive_avg_pool2d(found.pixels, PATCHES * PATCH)
+        values = F.unfold(small, PATCH, stride=PATCH).transpose(1, 2).contiguous()
+        return Features(values, torch.ones(values.shape[:2], dtype=torch.bool), self.shape.grid)
 
 
 @cache
@@ -125,11 +139,11 @@ def world_of(
     split: str = "train",
     *,
     features: str | Path | None = None,  # None: the one .h5 file of the folder
-    pictures: str | Path | None = None,  # a folder, for rendering
+    pictures: str | Path | None = None,  # a folder, for rendering; None: the pixels of the file, if it holds them
     rewards: Mapping[str, Term] = CIDER_D,
     device: str = "cpu",
 ) -> World:
-    """A split of a prepared data set."""
+    """A split of a prepared data set. Of a file of pixels, agents see the patches (`Stored`)."""
     data = DataSet.load(path)
     part = data.split(split)
     if features is None:
@@ -139,14 +153,13 @@ def world_of(
         features = found[0]
     store = FeatureStore(features)
     references = References.of(part, data.vocabulary, data.frequencies, torch.device(device))
-    files = [record.file or record.image for record in part.records]
-    return World(
-        Stored(store, store.rows(part.images)),
-        references,
-        make_rewards(rewards, references),
-        data.vocabulary,
-        None if pictures is None else partial(_file_picture, Path(pictures), files),
-    )
+    rows = store.rows(part.images)
+    shown: Callable[[int], Image.Image] | None = None
+    if pictures is not None:
+        shown = partial(_file_picture, Path(pictures), [record.file or record.image for record in part.records])
+    elif store.kind == "pixels":
+        shown = partial(_stored_picture, store, rows)
+    return World(Stored(store, rows), references, make_rewards(rewards, references), data.vocabulary, shown)
 
 
 def _patches(pictures: Tensor) -> Tensor:
@@ -159,6 +172,12 @@ def _patches(pictures: Tensor) -> Tensor:
 
 def _scene_picture(seed: int, image: int) -> Image.Image:
     return Image.fromarray(scene(seed, image, DIFFICULTY).image)
+
+
+def _stored_picture(store: FeatureStore, rows: np.ndarray, image: int) -> Image.Image:
+    pixels = store.read(rows[image : image + 1]).pixels
+    assert pixels is not None
+    return Image.fromarray((pixels[0].permute(1, 2, 0) * 255).round().byte().numpy())
 
 
 def _file_picture(folder: Path, files: list[str], image: int) -> Image.Image:

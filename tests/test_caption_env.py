@@ -18,7 +18,6 @@ from rlcap.envs.caption import CaptionEnv
 from rlcap.envs.caption_vector import CaptionVectorEnv
 from rlcap.envs.transition import Written, drawn_images, transition
 from rlcap.envs.world import Resident, World, tiny_world
-from rlcap.errors import ConfigError
 
 ROUNDING = 2e-5  # twelve float32 differences of rewards up to 10
 
@@ -109,19 +108,13 @@ def test_what_is_no_word_is_unknown_and_matches_nothing(world):
     for steps in heard.values():
         assert steps[-1][0]["words"][:3].tolist() == [word, codec.unknown, end]
         assert steps[-1][1] == heard[codec.unknown][-1][1]
-    with pytest.raises(ConfigError, match=f"action {codec.size}: a word is a whole number from 0 to {codec.size - 1}"):
-        played(env, [codec.size])
 
 
-def test_steps_outside_an_episode_are_refused(world):
+def test_a_step_behind_the_end_is_refused(world):
     env = CaptionEnv(world)
-    with pytest.raises(ResetNeeded):
-        env.step(5)
     played(env, [world.codec.end])
     with pytest.raises(ResetNeeded):
         env.step(5)
-    with pytest.raises(ResetNeeded):
-        CaptionVectorEnv(2, world).step(np.array([5, 5]))
 
 
 def test_masks_stand_in_three_places_and_say_what_may_be_said(world):
@@ -148,6 +141,18 @@ def test_a_seed_makes_the_same_images_and_seeds_differ(world):
     with_one_chosen.reset(seed=3)
     assert with_one_chosen.reset(options={"image": 5})[1]["image"] == 5
     assert with_one_chosen.reset()[1]["image"] == images(3, env)[2]
+
+
+def test_rows_take_seeds_of_their_own(world):
+    """As gymnasium's SyncVectorEnv does; a row that is given none goes on as it was."""
+    ours = CaptionVectorEnv(3, world, autoreset_mode="Disabled")
+    theirs = SyncVectorEnv([lambda: CaptionEnv(world)] * 3, autoreset_mode="Disabled")
+    for seed in ([5, 9, 5], [None, 2, None], None, 4, [None, None, 1], None):
+        compare(ours.reset(seed=seed), theirs.reset(seed=seed))
+    chosen = np.array([True, False, True])
+    for seed in ([8, 8, 8], None):
+        compare(*(env.reset(seed=seed, options={"reset_mask": chosen.copy()}) for env in (ours, theirs)), rows=chosen)
+    compare(ours.reset(), theirs.reset())
 
 
 def test_images_are_drawn_evenly():
@@ -247,12 +252,6 @@ def test_images_are_chosen_with_samples_of_each(world):
     env = CaptionVectorEnv(6, world, autoreset_mode="Disabled")
     _, info = env.reset(options={"images": torch.tensor([4, 1]), "samples": 3})
     assert info["image"].tolist() == [4, 4, 4, 1, 1, 1]
-    with pytest.raises(ConfigError, match="2 images x 2 samples do not fill 6 rows"):
-        env.reset(options={"images": [4, 1], "samples": 2})
-    with pytest.raises(ConfigError, match="image 6: the world has images 0 to 5"):
-        env.reset(options={"images": [0, 1, 2, 3, 4, 6]})
-    with pytest.raises(ConfigError, match=r"no option 'image' \(did you mean 'images'\?\)"):
-        env.reset(options={"image": 3})
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -298,14 +297,6 @@ def test_no_step_asks_the_device_for_a_number(world, mode, reward):
         assert (earned.device.type, seen["features"].device.type) == ("meta", "meta")
 
 
-@pytest.mark.parametrize("actions", [np.array([3, 3, 3]), [99, 3], np.array([-1, 3])])
-def test_wrong_actions_are_refused(world, actions):
-    env = CaptionVectorEnv(2, world)
-    env.reset()
-    with pytest.raises(ConfigError, match="actions"):
-        env.step(actions)
-
-
 def test_a_world_is_shared_and_never_copied(world):
     envs = [gymnasium.make("rlcap/Caption-v0", world=world) for _ in range(2)]
     again = gymnasium.make(envs[0].spec)
@@ -318,49 +309,3 @@ def test_made_by_name_in_vector_form():
     seen, _ = env.reset(seed=0)
     assert isinstance(seen["features"], torch.Tensor)
     env.step(env.action_space.sample())
-
-
-def test_drawn_and_told(world):
-    env = CaptionEnv(world, render_mode="ansi")
-    env.reset(options={"image": 1})
-    env.step(world.codec.encode(["green"])[0])
-    assert env.render() == f"{world.references.images[1]} [1/{env.episodes.length}] green"
-    env = CaptionEnv(world, render_mode="rgb_array")
-    env.reset(options={"image": 1})
-    plain = env.render()
-    assert (plain.shape, plain.dtype) == ((320, 256, 3), np.uint8)
-    attention = np.zeros(16)
-    attention[0] = 0.5
-    env.annotate(attention)
-    lit = env.render()
-    assert (lit[:64, :64] == plain[:64, :64]).all()
-    assert lit[70:256, 70:].mean() < plain[70:256, 70:].mean() / 3
-    assert (lit[256:] == plain[256:]).all()
-    env.step(world.codec.encode(["green"])[0])
-    told = env.render()
-    assert (told[:256] == plain[:256]).all()
-    assert (told[256:] != plain[256:]).any()
-    env.annotate(attention)
-    env.reset(options={"image": 1})
-    assert (env.render()[:256] == plain[:256]).all()
-    env.annotate(np.zeros(5))
-    with pytest.raises(ConfigError, match="attention of 5 weights"):
-        env.render()
-
-
-def test_every_row_is_drawn(world):
-    env = CaptionVectorEnv(2, world, render_mode="rgb_array")
-    env.reset(options={"images": [0, 1]})
-    env.annotate(torch.full((2, 16), 1 / 16))
-    frames = env.render()
-    single = CaptionEnv(world, render_mode="rgb_array")
-    single.reset(options={"image": 1})
-    assert (frames[1] == single.render()).all()
-    assert (frames[0] != frames[1]).any()
-
-
-def test_settings_that_cannot_be(world):
-    with pytest.raises(ConfigError, match=r"reward='spred': there is no such way \(did you mean 'spread'\?\)"):
-        CaptionEnv(world, reward="spred")
-    with pytest.raises(ConfigError, match="at least one row"):
-        CaptionVectorEnv(0, world)

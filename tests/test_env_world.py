@@ -67,10 +67,28 @@ def test_what_is_missing_or_unfit_is_named(data, tmp_path):
     with pytest.raises(ConfigError, match=r"holds 2 feature files; name one with features=FILE\.h5"):
         world_of(data)
     assert len(world_of(data, "val", features=data / "grid.h5")) == 1
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_of_pixels_the_regions_are_patches(data, tmp_path, side):
+    """A picture of 64x64 is seen whole; a larger one is averaged down to it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, side, side), np.uint8)
     with FeatureWriter(tmp_path / "pixels.h5", "pixels") as writer:
-        writer.append([record.image for record in RECORDS], np.zeros((4, 3, 8, 8), np.uint8))
-    with pytest.raises(ConfigError, match=r"pixels\.h5: holds pixels; an environment shows features"):
-        world_of(data, features=tmp_path / "pixels.h5")
+        writer.append([record.image for record in RECORDS], pixels)
+    world = world_of(data, "val", features=tmp_path / "pixels.h5")
+    env = gymnasium.make("rlcap/Glimpse-v0", world=world, peripheral="all", render_mode="rgb_array")
+    seen, _ = env.reset()
+    assert env.observation_space.contains(seen)
+    assert seen["features"].shape == (64, 192)
+    small = pixels[0].reshape(3, 64, side // 64, 64, side // 64).mean((2, 4)) / 255
+    patch = small[:, 8:16, 24:32]  # the second row's fourth
+    np.testing.assert_allclose(seen["features"][8 + 3], patch.ravel(), atol=1e-6)  # float32 against float64
+    np.testing.assert_array_equal(world.pictures(0), pixels[0].transpose(1, 2, 0))
+    seen, *_ = env.step([11, world.codec.start])
+    np.testing.assert_array_equal(seen["glimpse"], seen["features"][11])
+    frame, whole = env.render(), np.asarray(world.pictures(0).resize((256, 256)))
+    assert (frame[32:64, 96:128] == whole[32:64, 96:128]).all()
+    assert frame[:32].mean() < whole[:32].mean() / 3
 
 
 def test_the_tiny_world_tells_what_it_shows():
