@@ -2,17 +2,18 @@
 
 The likelihood of a caption sums over all ways to look, so a lower bound of it is maximised: the mean log p(y | s) over
 gazes s that the policy draws. Its gradient is estimated by REINFORCE (eq. 11-12), as a sum over a caption's words:
-    d log p(y | s)  +  lambda_r (log p(y | s) - b) d log p(s)  +  lambda_e d H[s].
-A gaze gets the credit of the whole caption, against the average b of earlier updates, each a tenth forgotten; the first
-update, which has none, teaches the gazes nothing. With lambda_r 1 and lambda_e 0 this is the bound's own gradient; its
-noise can drown what captions with the mean in sight teach the gaze, hence a smaller lambda_r. It serves every policy
-that makes choices besides words.
+    d log p(y_t | s)  +  lambda_r A_t d log p(s_t)  +  lambda_e d H[s_t].
+The paper gives every gaze the credit of the whole caption. A gaze cannot change the words before it, so here A_t is
+the sum over the words from t on of log p - b, b the average word of earlier updates, each a tenth forgotten: the same
+gradient in the mean, with less noise. The first update, which has no b yet, takes its own. With lambda_r 1 and
+lambda_e 0 this is the bound's own gradient; its noise can drown what captions with the mean in sight teach the gaze,
+hence a smaller lambda_r. It serves every policy that makes choices besides words.
 
 The curves that it logs:
 - `loss/cross_entropy`: nats a word of the training captions behind drawn gazes: the bound, but for its sign.
-- `baseline/average`: b, nats a caption. It rises with the bound.
-- `advantage/deviation`: what gazes and captions differ by, nats a caption. Most of it is the captions' lengths; more
-  location samples average what they bring to the gradient.
+- `baseline/average`: b, nats a word. It rises with the bound.
+- `advantage/deviation`: of A, nats. Most of it is what captions differ by, whatever the gaze: its share of the gradient
+  averages out over more captions or more location samples.
 - `gaze/entropy`: nats; log R is a gaze that may fall anywhere, 0 one that always falls on the same region.
 - `gaze/moved`: how much of the gaze's probability goes elsewhere from word to word (total variation), from 0 to 1. With
   no doubt about where to look it is the share of words at which the gaze moves. Near 0 the gaze has come to a
@@ -70,17 +71,17 @@ class VariationalBound:
         uniforms = keyed_uniforms(self.course.seed, self.descent.done, batch.images, n, length, self.policy.coins)
         with self.course.autocast():
             scores = self.policy(batch.features, words, uniforms=uniforms, want=["attention"])
-        likelihood = scores.log_prob.detach().masked_fill(~mask, 0).sum(-1, keepdim=True)  # (B, N, 1)
-        advantage = torch.zeros_like(likelihood) if self.average is None else likelihood - self.average.to(likelihood)
-        bound = scores.log_prob + self.lambda_r * advantage * scores.choice_log_prob
-        loss = -losses.masked_mean(bound + self.lambda_e * scores.choice_entropy, mask)
-        mean = likelihood.mean()
+        likelihood = scores.log_prob.detach()
+        mean = losses.masked_mean(likelihood, mask)
         before = mean if self.average is None else self.average.to(mean)
+        to_come = (likelihood - before).masked_fill(~mask, 0).flip(-1).cumsum(-1).flip(-1)
+        bound = scores.log_prob + self.lambda_r * to_come * scores.choice_log_prob
+        loss = -losses.masked_mean(bound + self.lambda_e * scores.choice_entropy, mask)
         self.average = self.momentum * before + (1 - self.momentum) * mean
         return {
-            "loss/cross_entropy": -losses.masked_mean(scores.log_prob.detach(), mask),
+            "loss/cross_entropy": -mean,
             "baseline/average": self.average,
-            "advantage/deviation": likelihood.std(correction=0),
+            "advantage/deviation": losses.masked_mean(to_come.square(), mask).sqrt(),
             **gaze_curves(scores.attention, mask),
             **self.descent.step(loss),
         }
