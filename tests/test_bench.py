@@ -3,7 +3,7 @@
 import gc
 import json
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from rlcap.bench import packing, timing
 from rlcap.bench.captions import CaptionBatch, made_up, make_batch, prepared
 from rlcap.bench.packing import measure_coco_packing, measure_packing
 from rlcap.bench.rewards import REWARDS, measure_rewards
+from rlcap.bench.sru import VARIANTS, measure_sru
 from rlcap.bench.timing import FEWEST, Competitor, Timing, race
 from rlcap.bench.yardsticks import PYCOCOEVALCAP, yardsticks
 from rlcap.cli import main
@@ -164,6 +165,39 @@ def test_the_command(tmp_path, capsys):
     assert names == ["reward", *(row["name"] for row in rows)]
     assert names[1:] == ["cider_d"] * 3 + ["bleu_4"] * 2 + ["rouge_l"] * 2
     assert said[-3].split()[:2] == ["packed", "for"]
+
+
+def test_networks_learn_next_to_each_other(monkeypatch):
+    """What is timed is a gradient to the input and to every weight, although turns are in inference mode."""
+    seen = []
+    grad = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *given: seen.append((given[1], grad(*given))) or seen[-1][1])
+    rows = measure_sru([(CPU, 1)], shapes=[(2, 4, 3)], seconds=0)
+    assert [(row.name, row.yardstick) for row in rows] == list(product(VARIANTS, ["LSTM", "GRU", "plain loop"]))
+    for row in rows:
+        assert (row.rows, row.channels, row.words, row.rounds) == (2, 4, 3, FEWEST)
+        assert row.ratio == pytest.approx(row.yardstick_ms / row.ms)
+        if row.yardstick == "plain loop":  # float32
+            assert row.difference < 1e-6
+        else:
+            assert row.difference is None
+    assert {len(leaves) for leaves, _ in seen} == {1 + 4, 1 + 3, 1 + 2}  # torch's, with recurrent weights, without
+    assert {leaves[0].shape for leaves, _ in seen} == {(2, 3, 4), (3, 2, 4)}
+    assert all(gradient.any() for _, gradients in seen for gradient in gradients)
+
+
+def test_the_sru_command(capsys):
+    command = ["bench", "sru", "--shape", "2x4x3", "--seconds", "0", "--device", "cpu", "--threads", "1"]
+    assert main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"name", "device", "threads", "yardstick", "ms", "spread", "ratio", "difference"} <= rows[0].keys()
+    assert main(command) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in said[4:10]] == [row["name"] for row in rows]
+    assert said[4].split()[:4] == ["sru", "cpu", "1", "2x4x3"]
+    for wrong in ("64x512", "64x0x20"):
+        assert main(["bench", "sru", "--shape", wrong]) == 2
+        assert "'0' is no number" in (said := capsys.readouterr().err) or f"'{wrong}' is not like" in said
 
 
 @pytest.mark.parametrize("wrong", [["--threads", "0"], ["--batch", "x"], ["--device", "abacus"], ["--data", "nowhere"]])

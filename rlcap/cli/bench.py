@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import torch
 
+    from rlcap.bench import sru
     from rlcap.bench.packing import Packing
     from rlcap.bench.rewards import Row
 
@@ -137,6 +138,33 @@ def _variance(arguments: argparse.Namespace) -> None:
     print(_table([("baseline", "variance / signal", "variance"), *lines]))
 
 
+def _add_sru_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shape",
+        type=_shape,
+        nargs="+",
+        metavar="ROWSxCHANNELSxWORDS",
+        help="of what is learned from (64x512x20 128x512x40 64x1024x20)",
+    )
+    parser.add_argument("--seconds", type=float, default=20, metavar="S", help="of rounds, for each shape (20)")
+
+
+def _sru(arguments: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    from rlcap.bench.sru import SHAPES, measure_sru
+
+    settings = _settings(arguments)
+    rows = measure_sru(settings, shapes=arguments.shape or SHAPES, seconds=arguments.seconds)
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    print(f"{_machine(settings)}\none layer, forward and backward; sizes are rows x channels x words\n")
+    print(_table(_sru_lines(rows)))
+    print("\nTimes are medians, and between brackets the quartiles, over rounds in which all take turns.")
+
+
 def _settings(arguments: argparse.Namespace) -> "Sequence[tuple[torch.device, int]]":
     """Devices with numbers of threads, which matter on the CPU alone."""
     import torch
@@ -158,6 +186,14 @@ def _reward_lines(rows: "Iterable[Row]") -> Iterator[Sequence[str]]:
         ours, theirs = _time(row.us_per_caption, row.spread), _time(row.yardstick_us_per_caption, row.yardstick_spread)
         place = row.name, row.device, str(row.threads), str(row.batch)
         yield *place, ours, row.yardstick, theirs, f"{row.ratio:.1f}"
+
+
+def _sru_lines(rows: "Iterable[sru.Row]") -> Iterator[Sequence[str]]:
+    yield "network", "device", "threads", "size", "ms", "yardstick", "ms", "ratio"
+    for row in rows:
+        ours, theirs = _time(row.ms, row.spread), _time(row.yardstick_ms, row.yardstick_spread)
+        place = row.name, row.device, str(row.threads), f"{row.rows}x{row.channels}x{row.words}"
+        yield *place, ours, row.yardstick, theirs, f"{row.ratio:.2f}"
 
 
 def _time(median: float, spread: tuple[float, float]) -> str:
@@ -205,7 +241,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _shape(text: str) -> tuple[int, int, int]:
+    sizes = text.split("x")
+    if len(sizes) != 3:
+        raise argparse.ArgumentTypeError(f"'{text}' is not like 64x512x20: rows, channels, words")
+    rows, channels, words = map(_positive, sizes)
+    return rows, channels, words
+
+
 BENCHES = {
     "rewards": Bench("rewards next to plain-Python scorers", _add_reward_options, _rewards),
+    "sru": Bench("the SRU next to torch's LSTM and GRU", _add_sru_options, _sru),
     "variance": Bench("the noise of the policy gradient under each baseline", _add_variance_options, _variance),
 }
