@@ -7,6 +7,7 @@ TRAINERS = {
     "cross_entropy": "rlcap.agents.cross_entropy:CrossEntropy",
     "hard_attention": "rlcap.agents.hard_attention:VariationalBound",
     "contrastive": "rlcap.agents.contrastive:InfoNCE",
+    "adversarial": "rlcap.agents.adversarial:Adversarial",
     "scst": "rlcap.agents.scst:SCST",
     "ppo": "rlcap.agents.ppo:PPO",
     "mixer": "rlcap.agents.mixer:Mixer",

@@ -4,7 +4,8 @@ There is no dropout here: `Practice` puts the policy into eval() first, so that 
 distribution that gets the gradient. The words that pay are those that the policy chose: its end token among them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -65,6 +66,9 @@ class Scored:
 
     log_prob: Tensor  # (B, N, T): of each word that the policy chose, and of the choice behind any word; else 0
     distribution: Tensor  # (B, N, T, V): log-probabilities of all words
+    choice_entropy: Tensor | None = None  # (B, N, T), where the policy makes choices besides words
+    attention: Tensor | None = None  # (B, N, T, R), there too: what the gaze was drawn from
+    extras: Mapping[str, Tensor] = field(default_factory=dict)  # of the policy, on request
 
 
 @dataclass(frozen=True)
@@ -190,10 +194,11 @@ def score(policy: Policy, rollout: Rollout) -> Scored:
     return Scored(_only(rollout.chosen, log_prob[:, : rollout.drawn]), distribution[:, : rollout.drawn])
 
 
-def rescore(policy: Policy, rollout: Rollout) -> Scored:
+def rescore(policy: Policy, rollout: Rollout, want: Collection[str] = ()) -> Scored:
     """The same by running the captions through the policy once more; choices are replayed, and count."""
     words = rollout.words
-    scores = policy(rollout.features, words, choices=rollout.choices, want=["logits"])
+    wanted = ["logits", *(["attention"] if policy.coins else []), *want]
+    scores = policy(rollout.features, words, choices=rollout.choices, want=wanted)
     logits = at_least_float32(scores.logits).flatten(0, 2)
     legal = constrain(logits, words.flatten()[:, None], 0, policy.codec, Constraints())
     distribution = rollout.drawing.sampling.log_probabilities(legal)
@@ -201,7 +206,8 @@ def rescore(policy: Policy, rollout: Rollout) -> Scored:
     log_prob = _only(rollout.chosen & (log_prob > -torch.inf), log_prob)  # rounding may truncate a word that was drawn
     if scores.choice_log_prob is not None:  # behind forced words too: they shape those that follow
         log_prob = log_prob + _only(rollout.mask, scores.choice_log_prob)
-    return Scored(log_prob, distribution.view(*words.shape, -1))
+    distribution = distribution.view(*words.shape, -1)
+    return Scored(log_prob, distribution, scores.choice_entropy, scores.attention, scores.extras)
 
 
 def _only(mask: Tensor, values: Tensor) -> Tensor:

@@ -11,3 +11,4 @@ register(
     vector_entry_point="rlcap.envs.caption_vector:CaptionVectorEnv",
 )
 register("rlcap/Glimpse-v0", entry_point="rlcap.envs.glimpse:GlimpseEnv")
+register("rlcap/Adversarial-v0", entry_point="rlcap.envs.adversarial:AdversarialEnv")

@@ -159,7 +159,7 @@ class Scores:
     entropy: Tensor | None = None  # (B, N, T), on request, of the word distribution
     logits: Tensor | None = None  # (B, N, T, V), on request
     attention: Tensor | None = None  # (B, N, T, R), on request
-    extras: Mapping[str, Tensor] = field(default_factory=dict)  # on request: scalars that a loss may add
+    extras: Mapping[str, Tensor] = field(default_factory=dict)  # on request: what a loss of this kind of policy needs
 
     @staticmethod
     def of_logits(

@@ -1,4 +1,6 @@
-"""Losses as pure functions of tensors. Each returns a scalar whose mean does not depend on padding."""
+"""Losses, and the credit that they are made of, as pure functions of tensors. Padding never counts."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -79,6 +81,67 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """(…, V) log-probabilities, both -inf in the same places if anywhere -> (…) KL(p ‖ q), nats."""
     least = torch.finfo(log_p.dtype).min
     return (log_p.exp() * (log_p.clamp_min(least) - log_q.clamp_min(least))).sum(-1)
+
+
+def discrimination(real: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """Binary cross-entropy of a discriminator's logits: people's captions against each kind of others, half and half.
+
+    Goodfellow et al. 2014 (https://arxiv.org/abs/1406.2661); with mismatching captions among the others, Reed et al.
+    2016 (arXiv 1605.05396).
+    """
+    against = sum((F.softplus(logits).mean() for logits in others), real.new_zeros(()))
+    return (F.softplus(-real).mean() + against / len(others)) / 2
+
+
+def ranked(scores: Tensor, sharpness: float = 12.0) -> Tensor:
+    """LeakGAN's bootstrapped rescaled activation (arXiv 1709.08624, eq. 11): σ(sharpness · (1/2 - rank / n)).
+
+    scores (n, …) -> the same shape, in (0, 1): rank 1 is the highest of a column, and equal ones share their mean rank.
+    """
+    return torch.sigmoid(sharpness * (0.5 - ranks(scores) / len(scores)))
+
+
+def ranks(scores: Tensor) -> Tensor:
+    """scores (n, …) -> of each its place in its column, from 1 for the highest; equal ones share their mean place."""
+    above = (scores[None] > scores[:, None]).sum(1)
+    equal = (scores[None] == scores[:, None]).sum(1)  # with itself
+    return above + (equal + 1) / 2
+
+
+def goal_alignment(goals: Tensor, leaked: Tensor, lengths: Tensor, horizon: int) -> Tensor:
+    """cos(f_{t+c} - f_t, g_t): does the feature move as the goal said?
+
+    goals (B, N, T, F), leaked (B, N, T + 1, F), lengths (B, N), horizon c -> (B, N, T). A caption ends where it ends:
+    t + c goes no further.
+    """
+    at = torch.arange(goals.shape[2], device=goals.device) + horizon
+    behind = torch.minimum(at.expand(*lengths.shape, -1), lengths[..., None])
+    later = leaked.gather(2, behind[..., None].expand_as(goals))
+    return F.cosine_similarity(later - leaked[:, :, :-1], goals, dim=-1)
+
+
+def manager(alignment: Tensor, reward: Tensor, mask: Tensor) -> Tensor:
+    """-Q · cos(f_{t+c} - f_t, g_t), mean over the goals that count (LeakGAN, eq. 7, and with Q = 1 eq. 10).
+
+    alignment, reward, mask (B, N, T); the reward is that of the prefix of t + c words.
+    """
+    return -masked_mean(reward.detach() * alignment, mask)
+
+
+def intrinsic_reward(goals: Tensor, leaked: Tensor, horizon: int) -> Tensor:
+    """What the Worker earns with each word: mean over i = 1..c of cos(f_t - f_{t-i}, g_{t-i}) (LeakGAN, eq. 9).
+
+    goals (B, N, T, F), leaked (B, N, T + 1, F), horizon c -> (B, N, T): of word t, counted from 1. Goals from before
+    the caption began do not count.
+    """
+    length = goals.shape[2]
+    total, count = goals.new_zeros(goals.shape[:3]), goals.new_zeros(length)
+    for back in range(1, min(horizon, length) + 1):
+        moved = leaked[:, :, back:] - leaked[:, :, :-back]
+        alike = F.cosine_similarity(moved, goals[:, :, : length + 1 - back], dim=-1)
+        total[:, :, back - 1 :] += alike
+        count[back - 1 :] += 1
+    return total / count
 
 
 def caption_mean(values: Tensor, mask: Tensor, length: int) -> Tensor:

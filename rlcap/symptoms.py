@@ -92,6 +92,31 @@ LEVELS = {
         "draw more, or with a higher trainer.rollout.temperature",
         above=False,
     ),
+    # A discriminator that is never wrong says no more of a better caption than of a worse one. 50 loggings: 500 updates.
+    "discriminator_won": Level(
+        "discriminator/generated",
+        0.995,
+        50,
+        "the discriminator has known {value:.1%} of the drawn captions for 50 loggings: no signal",
+        "lower trainer.discriminator_optimiser.lr, make it smaller, or raise its dropout",
+    ),
+    # Less than half of a hundredth apart, ranks are noise: the discriminator says the same of all.
+    "even_rewards": Level(
+        "reward/spread",
+        0.005,
+        20,
+        "the discriminator's probabilities of drawn captions differ by {value:.4f}: no signal",
+        "give it more steps (trainer.discriminator_steps), or a lower rate if it has won",
+        above=False,
+    ),
+    # Of unit vectors in hundreds of dimensions: chance would say 0.
+    "collapsed_goals": Level(
+        "goals/cosine",
+        0.95,
+        20,
+        "the Manager sets nearly the same goal for all captions (cosine {value:.2f})",
+        "set policy.goals=centred, or lower trainer.optimiser.lr",
+    ),
     # A third of the time is worth a minute of care; below that the shares waver with the machine's other work.
     "waiting_for_data": Level(
         "time/share_waiting_for_data",

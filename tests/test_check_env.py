@@ -55,7 +55,7 @@ def check(tmp_path, monkeypatch, capsys, request):
     return check
 
 
-@pytest.mark.parametrize("name", ["rlcap/Caption-v0", "rlcap/Glimpse-v0"])
+@pytest.mark.parametrize("name", ["rlcap/Caption-v0", "rlcap/Glimpse-v0", "rlcap/Adversarial-v0"])
 def test_our_own_pass(name, capsys):
     assert main(["check-env", name, "reward=spread", "action_mask=true"]) == 0
     said = capsys.readouterr().out

@@ -31,6 +31,7 @@ from rlcap.policy_check import check_policy, leaves
 SMALL = {
     "bottom_up_top_down": {"hidden": 32, "embedding": 32, "attention": 12, "dropout": 0.0},
     "hard_attention": {"hidden": 24, "embedding": 24, "attention": 12, "dropout": 0.0},
+    "leakgan": {"hidden": 24, "embedding": 24, "manager": 12, "goal": 4, "attention": 12, "dropout": 0.0},
     "sca_cnn": {"hidden": 24, "embedding": 24, "attention": 12, "channel_attention": 8, "dropout": 0.0},
     "show_tell": {"hidden": 24, "embedding": 24, "dropout": 0.0},
     "soft_attention": {"hidden": 24, "embedding": 24, "attention": 12, "dropout": 0.0},

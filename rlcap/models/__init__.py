@@ -6,6 +6,7 @@ POLICIES = {
     "show_tell": "rlcap.models.show_tell:ShowTell",
     "hard_attention": "rlcap.models.hard_attention:HardAttention",
     "hugging_face": "rlcap.models.hugging_face:HuggingFace",
+    "leakgan": "rlcap.models.leakgan:LeakGAN",
     "soft_attention": "rlcap.models.soft_attention:SoftAttention",
     "transformer": "rlcap.models.transformer:Transformer",
 }

@@ -1,5 +1,7 @@
 """Additive attention (Bahdanau et al. 2015), for many captions of an image at once."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +20,12 @@ def narrowing(width: int, project: int, dropout: float) -> nn.Sequential:
 class AdditiveAttention(nn.Module):
     """e = v · tanh(W_values a + W_query h); weights = softmax(e); context = Σ weights · a.
 
-    The regions of an image stand once in memory, however many captions look at them.
+    The regions of an image stand once in memory, however many captions look at them. `bend` may be another than tanh.
     """
 
-    def __init__(self, values: int, query: int, width: int) -> None:
+    def __init__(self, values: int, query: int, width: int, bend: Callable[[Tensor], Tensor] = torch.tanh) -> None:
         super().__init__()
+        self.bend = bend
         self.of_values = nn.Linear(values, width)
         self.of_query = nn.Linear(query, width, bias=False)
         self.energy = nn.Linear(width, 1, bias=False)
@@ -34,7 +37,7 @@ class AdditiveAttention(nn.Module):
 
     def energies(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """query (B, N, H), keys (B, R, A), mask (B, R) -> (B, N, R), -inf where there is no region."""
-        energy: Tensor = self.energy(torch.tanh(keys[:, None] + self.of_query(query)[:, :, None])).squeeze(-1)
+        energy: Tensor = self.energy(self.bend(keys[:, None] + self.of_query(query)[:, :, None])).squeeze(-1)
         return energy.masked_fill(~mask[:, None], -torch.inf)
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

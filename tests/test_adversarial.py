@@ -1,0 +1,262 @@
+"""Adversarial training: the order of rewards, playouts and gradients by enumeration, goals by hand, and a run of it."""
+
+import copy
+import math
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+from toy_policies import ToyCodec, ToyPolicy, toy_features
+
+from rlcap import losses
+from rlcap.agents.adversarial import Adversarial, Turns, goal_cosine
+from rlcap.agents.optimisers import Optimiser
+from rlcap.agents.playouts import Playouts, judged, prefix_rewards
+from rlcap.agents.rollout import Drawing, roll_out
+from rlcap.contracts import Batch, Candidates, Course, Features, FeatureShape, Judgement, caption_mask
+from rlcap.errors import ConfigError
+from rlcap.models.discriminators import Discriminating
+from rlcap.models.leakgan import LeakGAN
+
+END, WORDS, LENGTH = 1, (3, 4, 5), 3
+SMALL = Discriminating(embedding=4, hidden=6, layers=2, dropout=0.0)
+STILL = Optimiser(lr=1e-30, clip=0)  # weights do not move
+NOW = Turns(pretraining=0, adversarial=1, likelihood=0)
+
+
+class Silent(ToyCodec):
+    def encode(self, words):  # none of the English words that captions should not end on
+        return []
+
+
+def policy(manager: int = 5, sees: bool = False, loud: float = 2.0) -> LeakGAN:
+    torch.manual_seed(3)
+    made = LeakGAN(
+        Silent(),
+        FeatureShape(4, 3) if sees else FeatureShape(0, 0),
+        embedding=4,
+        hidden=5,
+        manager=manager,
+        goal=3,
+        horizon=2,
+        attention=4,
+        dropout=0.0,
+        discriminator=SMALL,
+    ).double()
+    with torch.no_grad():
+        for weight in [*made.parameters(), *made.discriminator.parameters()]:
+            weight.mul_(loud)
+    return made
+
+
+def batch(lines: int, words: Tensor | None = None) -> Batch:
+    """Text without images."""
+    words = torch.tensor([3, 5, END]) if words is None else words
+    words = words.expand(lines, 1, -1)
+    features = Features(torch.zeros(lines, 0, 0).double(), torch.zeros(lines, 0, dtype=torch.bool))
+    return Batch(torch.arange(lines), features, words, caption_mask(words, END))
+
+
+def all_captions() -> Tensor:
+    rows = set()
+    for row in product((END, *WORDS), repeat=LENGTH):
+        end = row.index(END) + 1 if END in row else LENGTH
+        rows.add((*row[:end], *[0] * (LENGTH - end)))
+    return torch.tensor(sorted(rows))
+
+
+ALL = all_captions()
+
+
+def log_probs(of: LeakGAN) -> Tensor:
+    """(40, 3) under the legal words, 0 behind the end."""
+    logits = of(batch(1).features, ALL[None], want=["logits"]).logits[0]
+    legal = logits[..., [END, *WORDS]].log_softmax(-1)
+    place = torch.tensor([0, 0, 0, 1, 2, 3])[ALL]
+    return legal.gather(-1, place[..., None])[..., 0] * caption_mask(ALL, END)
+
+
+def nothing(candidates: Candidates) -> Judgement:
+    return Judgement(torch.zeros(candidates.words.shape[:2]), {})
+
+
+def test_rewards_keep_the_order_of_the_scores():
+    """The published code pays by the place in an unsorted table: the mean is right, and the order is lost."""
+    scores = torch.tensor([[0.2, 0.9], [0.7, 0.1], [0.1, 0.5], [0.6, 0.4]])
+    paid = losses.ranked(scores)
+    assert paid.argsort(0).equal(scores.argsort(0))
+    wanted = [1 / (1 + math.exp(-12 * (0.5 - rank / 4))) for rank in (3, 1, 4, 2)]
+    assert paid[:, 0].tolist() == pytest.approx(wanted)
+    tied = losses.ranked(torch.tensor([1.0, 1.0, 0.0]))
+    assert tied[0] == tied[1] == pytest.approx(1 / (1 + math.exp(-12 * (0.5 - 1.5 / 3))))
+
+
+@pytest.mark.parametrize(
+    ("reward", "least", "most"), [("ranked", 1, 1), ("random", -0.3, 0.3), ("unsorted", -0.3, 0.3)]
+)
+def test_only_the_controls_lose_the_order(reward, least, most):
+    of = policy()
+    trainer = Adversarial(
+        of,
+        Course(5),
+        rollout=Drawing(samples=2, length=LENGTH, graph="scored"),
+        turns=NOW,
+        reward=reward,
+        optimiser=STILL,
+    )
+    found = float(trainer.update(batch(100))["reward/rank_correlation"])
+    assert least - 1e-6 <= found <= most + 1e-6  # 200 captions: the deviation of chance is 0.07
+
+
+def test_playouts_are_right_in_the_mean():
+    of = policy(manager=0)
+    discriminator = policy().discriminator.eval()
+    drawing = Drawing(samples=2, length=LENGTH, graph="scored")
+    with torch.no_grad():
+        rollout = roll_out(of, batch(2), nothing, drawing, seed=1, update=0)
+        p = log_probs(of).sum(-1).exp()
+        worth = judged(discriminator, None, ALL[None], caption_mask(ALL, END)[None])[0].sigmoid()
+        count = 4000
+        found = prefix_rewards(
+            of, discriminator, rollout, torch.arange(2), Playouts(every=1, count=count), seed=2, update=0
+        )
+    assert found.shape == (2, 2, LENGTH)
+    spread = float(worth.std())
+    assert spread > 0.05
+    for image, n, prefix in product(range(2), range(2), range(1, LENGTH + 1)):
+        stands = rollout.words[image, n, :prefix]
+        begins = (ALL[:, :prefix] == stands).all(-1)
+        wanted = float((p[begins] * worth[begins]).sum() / p[begins].sum())
+        error = 0.0 if prefix == LENGTH else spread / count**0.5
+        assert float(found[image, n, prefix - 1]) == pytest.approx(wanted, abs=5 * error + 1e-9)
+
+
+def test_the_gradient_is_that_of_the_mean_judgement():
+    """SeqGAN with a playout of each word: minus the mean probability that the discriminator gives, over the length."""
+    of = policy(manager=0)
+    trainer = Adversarial(
+        of,
+        Course(5),
+        rollout=Drawing(samples=1, length=LENGTH, graph="scored"),
+        playouts=Playouts(every=1, count=1),
+        turns=NOW,
+        reward="plain",
+        discriminator_optimiser=STILL,
+        optimiser=STILL,
+    )
+    with torch.no_grad():
+        for weight in trainer.discriminator.parameters():
+            weight.mul_(3.0)
+        worth = judged(trainer.discriminator.eval(), None, ALL[None], caption_mask(ALL, END)[None])[0].sigmoid()
+    weights = list(of.parameters())
+    mean = -(log_probs(of).sum(-1).exp() * worth).sum() / LENGTH
+    exact = torch.cat([each.flatten() for each in torch.autograd.grad(mean, weights)])
+    found = []
+    for _ in range(12):
+        trainer.update(batch(1500))
+        found.append(torch.cat([each.grad.flatten() for each in weights]))
+    drawn = torch.stack(found)
+    error = drawn.std(0) / len(found) ** 0.5
+    assert float(error.norm() / exact.norm()) < 0.1  # the estimate is sharp enough to tell
+    moved = error > 1e-12
+    assert float(((drawn.mean(0) - exact) / error)[moved].abs().max()) < 6  # some 300 parameters, 12 updates
+
+
+def test_goals_and_the_workers_reward_by_hand():
+    torch.manual_seed(0)
+    goals, leaked = torch.randn(1, 2, 5, 3), torch.randn(1, 2, 6, 3)
+    lengths, horizon = torch.tensor([[5, 3]]), 2
+
+    def cosine(a: Tensor, b: Tensor) -> float:
+        return float(a @ b / (a.norm() * b.norm()))
+
+    found = losses.goal_alignment(goals, leaked, lengths, horizon)
+    paid = losses.intrinsic_reward(goals, leaked, horizon)
+    for n, length in enumerate((5, 3)):
+        for t in range(length):
+            behind = min(t + horizon, length)
+            assert float(found[0, n, t]) == pytest.approx(
+                cosine(leaked[0, n, behind] - leaked[0, n, t], goals[0, n, t]), abs=1e-5
+            )
+        for t in range(1, 6):
+            parts = [cosine(leaked[0, n, t] - leaked[0, n, t - i], goals[0, n, t - i]) for i in (1, 2) if t >= i]
+            assert float(paid[0, n, t - 1]) == pytest.approx(sum(parts) / len(parts), abs=1e-5)
+    mask = torch.tensor([[[True] * 5, [True] * 3 + [False] * 2]])
+    reward = torch.rand(1, 2, 5)
+    by_hand = -(found * reward)[mask].mean()
+    assert float(losses.manager(found, reward, mask)) == pytest.approx(float(by_hand))
+    same = [cosine(goals[0, 0, t], goals[0, 1, t]) for t in range(3)]
+    assert float(goal_cosine(goals, mask)) == pytest.approx(sum(same) / 3, abs=1e-5)
+
+
+def test_no_gradient_goes_where_it_must_not():
+    of = policy(sees=True)
+    names = [name for name, _ in of.named_parameters()]
+    assert not any(name.startswith("discriminator") for name in names)
+    assert any(name.startswith("discriminator") for name in of.state_dict())
+    features = toy_features(2)
+    features = Features(features.values.double(), features.mask)
+    words = torch.randint(3, 6, (2, 2, 4), generator=torch.Generator().manual_seed(1))
+    scores = of(features, words, want=["extras", "attention"])
+    of.zero_grad()
+    scores.log_prob.sum().backward(retain_graph=True)
+    from_words = {name for name, each in of.named_parameters() if each.grad is not None and each.grad.abs().sum() > 0}
+    assert not any(name.startswith(("manager", "direct")) for name in from_words)
+    assert {"embed.weight", "embed_goal.weight", "attend.energy.weight", "output.weight"} <= from_words
+    of.zero_grad()
+    scores.extras["goals"].square().sum().backward(retain_graph=True)
+    from_goals = {name for name, each in of.named_parameters() if each.grad is not None}
+    assert from_goals
+    assert all(name.startswith(("manager", "direct")) for name in from_goals)
+    of.zero_grad()
+    scores.attention[:, :, 1:].square().sum().backward()
+    from_looks = {name for name, each in of.named_parameters() if each.grad is not None and each.grad.abs().sum() > 0}
+    assert not any(name.startswith(("worker", "embed")) for name in from_looks)
+    assert all(each.grad is None for each in of.discriminator.parameters())
+
+
+@pytest.mark.parametrize("manager", [5, 0])
+def test_it_trains_and_goes_on_where_it_stood(manager):
+    """People say 3 4 5 from any place; likelihood, then both in turns, bring the captions there."""
+
+    def trained() -> Adversarial:
+        return Adversarial(
+            policy(manager, loud=1.0).float(),
+            Course(60),
+            rollout=Drawing(samples=2, length=4, graph="scored"),
+            playouts=Playouts(every=2, count=2),
+            turns=Turns(pretraining=30, adversarial=2, likelihood=1),
+            optimiser=Optimiser(lr=2e-2),
+            intrinsic=0.5,
+        )
+
+    start = torch.arange(8)[:, None, None]
+    words = torch.cat(((start + torch.arange(3)) % 3 + 3, torch.full((8, 1, 1), END)), -1)
+    text = batch(8)
+    text = Batch(text.images, text.features, words, torch.ones_like(words, dtype=torch.bool))
+    trainer = trained()
+    first = trainer.update(text)
+    for _ in range(39):
+        trainer.update(text)
+    saved = [{name: each.clone() for name, each in net.state_dict().items()} for net in trainer.networks.values()]
+    kept = copy.deepcopy(trainer.state_dict())
+    last = [trainer.update(text) for _ in range(3)]
+    likelihoods = [float(each["loss/cross_entropy"]) for each in last if "loss/cross_entropy" in each]
+    assert len(likelihoods) == 1
+    assert likelihoods[0] < 0.7 * float(first["loss/cross_entropy"])
+
+    other = trained()
+    for network, state in zip(other.networks.values(), saved, strict=True):
+        network.load_state_dict(state)
+    other.load_state_dict(kept)
+    for before, again in zip(last, [other.update(text) for _ in range(3)], strict=True):
+        assert before.keys() == again.keys()
+        assert all(torch.equal(before[key], again[key]) for key in before)
+
+
+def test_settings_that_do_not_go_together():
+    with pytest.raises(ConfigError, match=r"ToyPolicy has no discriminator inside; take policy.name=leakgan"):
+        Adversarial(ToyPolicy(Silent(), seed=1), Course(5))
+    with pytest.raises(ConfigError, match=r"metric_share=0.5: the recipe has no rewards"):
+        Adversarial(policy(), Course(5), metric_share=0.5)
