@@ -5,10 +5,11 @@ al. 2018 (arXiv 1705.04304). With it (Ranzato et al. 2016, arXiv 1511.06732, sec
 caption are the reference's and are learned from it; the rest is drawn, and rewarded with the caption that it makes.
 Period by period, `words` more of each reference are left to the policy. The paper counts them from the longest
 caption's end; here it is from each one's own, so that short captions are not learned by rote for longer.
+References are learned without dropout, as captions are drawn: both parts of the loss are of one and the same policy.
 
 The curves that it logs, besides those of rlcap.agents.curves and rlcap.agents.scst:
 - `loss/cross_entropy`: nats a word, on the references' words that are still learned. It rises a little as rewards
-  take over; a steep rise is the policy leaving the language behind.
+  take over; a steep rise is the policy leaving the language behind. It ends when annealing leaves none to learn.
 - `mixer/forced`: the share of the drawn captions' words that the reference gave. It falls to 0 as annealing ends.
 """
 
@@ -63,18 +64,26 @@ class Mixer:
         learned = self.learned(batch)
         rollout = practice.draw(batch, self.forced(batch, learned))
         scored = practice.score(rollout)
-        references = self.log_prob(batch)
         advantage = practice.baseline(rollout)
         loss = losses.policy_gradient(scored.log_prob, advantage, rollout.mask, rollout.drawing.length)
-        learning = -losses.caption_mean(references, learned, rollout.drawing.length)
+        curves = {"loss/policy_gradient": loss.detach()}
+        if self.free < batch.mask.shape[-1]:  # known without asking an accelerator
+            references = self.log_prob(batch)
+            learning = -losses.caption_mean(references, learned, rollout.drawing.length)
+            loss = loss + self.cross_entropy * learning
+            curves["loss/cross_entropy"] = -losses.masked_mean(references.detach(), learned)
         return {
-            "loss/policy_gradient": loss.detach(),
-            "loss/cross_entropy": -losses.masked_mean(references.detach(), learned),
+            **curves,
             "mixer/forced": 1 - rollout.chosen.sum() / rollout.mask.sum(),
             **spread(advantage),
-            **practice.step(loss + self.cross_entropy * learning, rollout, scored),
+            **practice.step(loss, rollout, scored),
             **practice.end(rollout),
         }
+
+    @property
+    def free(self) -> int:
+        """How many words at the end of each reference are left to the policy."""
+        return 0 if self.anneal is None else self.anneal.words * (1 + self.practice.update // self.anneal.period)
 
     def log_prob(self, batch: Batch) -> Tensor:
         """(B, R, T), of the references' words; choices besides them are drawn."""
@@ -86,11 +95,8 @@ class Mixer:
 
     def learned(self, batch: Batch) -> Tensor:
         """(B, R, T) bool: the words of the batch's R references that are learned from."""
-        if self.anneal is None:
-            return batch.mask
-        free = self.anneal.words * (1 + self.practice.update // self.anneal.period)
         place = torch.arange(batch.mask.shape[-1], device=batch.mask.device)
-        return batch.mask & (place < batch.mask.sum(-1, keepdim=True) - free)
+        return batch.mask & (place < batch.mask.sum(-1, keepdim=True) - self.free)
 
     def forced(self, batch: Batch, learned: Tensor) -> Tensor | None:
         """(B, N, T): drawn caption n begins as reference n mod R does."""

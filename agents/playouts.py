@@ -1,7 +1,7 @@
 """What a discriminator makes of captions that are not finished: they are finished several times, and these are judged.
 
 Monte Carlo search as in SeqGAN (Yu et al. 2017, https://arxiv.org/abs/1609.05473, eq. 4). All prefixes of all captions
-are finished in one decode.
+are finished in one decode, which the drawn captions lead: at each prefix, copies leave them and go on by themselves.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 from rlcap.agents.rollout import Rollout
 from rlcap.config import Positive
 from rlcap.contracts import Memory, Policy
-from rlcap.decoding.loop import write
+from rlcap.decoding.loop import Captions, write
 from rlcap.decoding.uniforms import keyed_uniforms
 from rlcap.models.discriminators import Discriminator
 
@@ -48,29 +48,53 @@ def prefix_rewards(
 
     A prefix that holds a whole caption is judged as it is. `images` (B,): what the draws are keyed by.
     """
-    words, drawing = rollout.words, rollout.drawing
+    words, drawing, count = rollout.words, rollout.drawing, settings.count
     n, length = words.shape[1:]
     seen = discriminator.remember(rollout.features)
     whole = judged(discriminator, seen, words, rollout.mask).sigmoid()[..., None]
-    cut = torch.tensor(settings.prefixes(length)[:-1], device=words.device)
-    if not len(cut):
+    prefixes = settings.prefixes(length)
+    if len(prefixes) == 1:
         return whole
-    stands = torch.arange(length, device=words.device) < cut[:, None]  # (P - 1, T)
-    forced = words[:, :, None].masked_fill(~stands, -1)  # (B, N, P - 1, T)
-    forced = forced[:, :, :, None].expand(-1, -1, -1, settings.count, -1).flatten(1, 3)
-    uniforms = keyed_uniforms(seed, update, images, forced.shape[1], drawing.length, 1 + policy.coins)
-    finished = write(
-        policy,
-        rollout.memory,
-        images=len(images),
-        n=forced.shape[1],
-        length=drawing.length,
-        sampling=drawing.sampling,
-        uniforms=uniforms,
-        forced=forced,
+    copies = n * count * (len(prefixes) - 1)
+    uniforms = keyed_uniforms(seed, update, images, n + copies, drawing.length, 1 + policy.coins)
+    finished: Captions | None = None
+    for behind in [*prefixes[:-1], drawing.length]:
+        if finished is not None:
+            finished = _branched(policy, finished, n, count)
+        rows = n if finished is None else finished.words.shape[1]
+        forced = torch.full((len(images), rows, length), -1, device=words.device)
+        forced[:, :n] = words
+        finished = write(
+            policy,
+            rollout.memory,
+            images=len(images),
+            n=rows,
+            length=drawing.length,
+            sampling=drawing.sampling,
+            uniforms=uniforms[:, :rows],
+            forced=forced,
+            after=finished,
+            until=behind,
+            want=["state"],
+        )
+    assert finished is not None
+    found = judged(discriminator, seen, finished.words[:, n:], finished.mask[:, n:]).sigmoid()
+    return torch.cat((found.unflatten(1, (-1, n, count)).mean(-1).transpose(1, 2), whole), -1)
+
+
+def _branched(policy: Policy, captions: Captions, n: int, count: int) -> Captions:
+    """With `count` copies more of each image's first n rows, behind all others."""
+    images, rows = captions.words.shape[:2]
+    device = captions.words.device
+    within = torch.cat((torch.arange(rows), torch.arange(n).repeat_interleave(count))).to(device)
+    chosen = (torch.arange(images, device=device)[:, None] * rows + within).flatten()
+    return Captions(
+        captions.words[:, within],
+        captions.mask[:, within],
+        captions.log_prob[:, within],
+        None if captions.choices is None else captions.choices[:, within],
+        state=policy.select(captions.state, chosen),
     )
-    found = judged(discriminator, seen, finished.words, finished.mask).sigmoid()
-    return torch.cat((found.unflatten(1, (n, len(cut), settings.count)).mean(-1), whole), -1)
 
 
 def judged(discriminator: Discriminator, seen: Memory, words: Tensor, mask: Tensor) -> Tensor:

@@ -80,6 +80,7 @@ class Practice:
     def end(self, rollout: Rollout) -> dict[str, Tensor]:
         """The baseline learns; curves of the captions and of the time."""
         curves = self.captions(rollout) | self.baseline.learn(rollout)
+        self.regulariser.end()
         self.shares.mark("update")
         return curves | self.shares.curves()
 

@@ -1,6 +1,6 @@
-"""What holds a policy back while it chases rewards: an entropy bonus, and an anchor to the model it began as.
+"""What holds a policy back while it chases rewards: entropy bonuses, and an anchor to the model it began as.
 
-Both are summed over the words of drawn captions, as the policy gradient is. Their own gradient goes through the
+All are summed over the words of drawn captions, as the policy gradient is. Their own gradient goes through the
 distributions that words are drawn from, tempered as these are, not through which captions are drawn.
 """
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcap import losses
+from rlcap.agents.hard_attention import gaze_curves
 from rlcap.agents.rollout import Drawing, Rollout, Scored, rescore
 from rlcap.config import Weight
 from rlcap.contracts import Policy, entropy_of
@@ -28,7 +29,8 @@ class Regularise:
     An anchor costs a run of the drawn captions through the frozen start.
     """
 
-    entropy: Weight = 0.0
+    entropy: Weight = 0.0  # of words
+    gaze_entropy: Weight = 0.0  # of the choices besides words, where a policy makes any
     anchor: Literal["none", "kl", "cross_entropy"] = "none"
     weight: Weight = 0.0  # of the anchor
 
@@ -45,7 +47,13 @@ class Regulariser:
                 f"trainer.regularise.weight={settings.weight}: weighs an anchor, and there is none; "
                 "set trainer.regularise.anchor to kl or cross_entropy"
             )
+        if settings.gaze_entropy and not policy.coins:
+            raise ConfigError(
+                f"trainer.regularise.gaze_entropy={settings.gaze_entropy}: the policy makes no choices besides words; "
+                "leave it out, or take policy.name=hard_attention"
+            )
         self.settings = settings
+        self.said: tuple[Rollout, Tensor] | None = None  # of the last rollout, by the start
         self.start = None if settings.anchor == "none" else copy.deepcopy(policy).eval().requires_grad_(False)
 
     @property
@@ -60,10 +68,16 @@ class Regulariser:
             entropy = entropy_of(scored.distribution)
         loss = -settings.entropy * losses.caption_mean(entropy, mask, length)
         curves = {"policy/entropy": losses.masked_mean(entropy.detach(), mask)}
+        curves |= gaze_curves(scored.attention, rollout.mask)
+        if settings.gaze_entropy and scored.choice_entropy is not None:  # behind forced words too: it is chosen there
+            gaze = losses.caption_mean(scored.choice_entropy, rollout.mask, length)
+            loss = loss - settings.gaze_entropy * gaze
         if self.start is None:
             return loss, curves
         with torch.no_grad():
-            start = rescore(self.start, rollout).distribution
+            if self.said is None or self.said[0] is not rollout:  # once, however many steps a rollout is good for
+                self.said = rollout, rescore(self.start, rollout).distribution
+            start = self.said[1]
             apart = losses.kl_divergence(scored.distribution, start)
         curves["policy/kl_to_start"] = losses.masked_mean(apart, mask)
         if settings.weight:
@@ -73,3 +87,7 @@ class Regulariser:
                 apart = losses.kl_divergence(start, scored.distribution)  # the cross-entropy less a constant
             loss = loss + settings.weight * losses.caption_mean(apart, mask, length)
         return loss, curves
+
+    def end(self) -> None:
+        """The rollout has served: nothing of it is kept while the next one is drawn."""
+        self.said = None

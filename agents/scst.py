@@ -9,6 +9,8 @@ The curves that it logs, besides those of rlcap.agents.curves:
 - `policy/entropy`: of the distribution that words are drawn from (so of the tempered one, if there is a temperature),
   nats a word. It falls as the policy becomes sure; 0 is the end.
 - `policy/kl_to_start`: nats a word from the model that it began as, if there is an anchor; tempered likewise.
+- `gaze/entropy`, `gaze/moved`: of hard attention, as in rlcap.agents.hard_attention. If they fall towards 0, raise
+  `regularise.gaze_entropy`.
 - `critic/loss`, `critic/explained` (the share of the rewards' variance), `baseline/average`: of such baselines.
 - `optimiser/gradient_norm`, `optimiser/rate`: as in cross-entropy.
 """

@@ -10,7 +10,7 @@ from rlcap import losses
 from rlcap.agents.baselines import make_baseline
 from rlcap.agents.rollout import Drawing, roll_out, score
 from rlcap.contracts import Batch, Course, Judge, Policy
-from rlcap.progress import track
+from rlcap.progress import track, warn
 
 
 @dataclass(frozen=True)
@@ -75,4 +75,7 @@ def gradient_variance(
                 moments[name].add(torch.cat([(p * 0 if g is None else g).detach().flatten() for p, g in pairs]))
         for baseline in made.values():
             baseline.learn(rollout)
-    return {name: seen.noise() for name, seen in moments.items()}
+    noises = {name: seen.noise() for name, seen in moments.items()}
+    if unseen := [name for name, noise in noises.items() if noise.signal <= 0]:
+        warn(f"inf ({', '.join(unseen)}): {repeats} draws are too few to tell signal from noise; take more")
+    return noises

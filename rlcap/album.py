@@ -14,6 +14,7 @@ from rlcap.contracts import Policy
 from rlcap.data.dataset import Split
 from rlcap.data.features import FeatureStore
 from rlcap.data.images import read_image
+from rlcap.data.no_features import NONE
 from rlcap.decoding.decode import decode
 from rlcap.errors import DataError
 from rlcap.models.seeing import Seeing
@@ -42,6 +43,8 @@ class Album:
 
     def there(self) -> list[int]:
         """The places whose picture there is."""
+        if self.store.kind == NONE:
+            raise DataError(f"{self.store.path}: is text, without images; there are no pictures to show")
         if self.folder is None:
             if self.store.kind != "pixels":
                 raise DataError(

@@ -1,5 +1,6 @@
 """From a config to the objects that it describes: encoder, policy, trainer, device."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from rlcap.config import Component, Experiment
 from rlcap.contracts import Codec, Course, FeatureShape, Policy, Trainer
 from rlcap.data.dataset import Split
 from rlcap.data.features import FeatureStore
+from rlcap.data.no_features import NONE
 from rlcap.errors import ConfigError
 from rlcap.models.encoders import load_encoder
 from rlcap.models.scorer import Scorer
@@ -40,7 +42,15 @@ def make_policy(experiment: Experiment, codec: Codec, shape: FeatureShape, weigh
     if experiment.encoder is not None:
         encoder = load_encoder(experiment.encoder.name, experiment.encoder.settings, weights_follow)
         shape = encoder.shape
-    policy: Policy = find("policy", experiment.policy.name)(codec, shape, **experiment.policy.settings)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # what follows says more
+        policy: Policy = find("policy", experiment.policy.name)(codec, shape, **experiment.policy.settings)
+    empty = [name for name, weights in policy.named_parameters() if weights.numel() == 0]
+    if shape.width == 0 and empty:  # a layer over features of width 0
+        raise ConfigError(
+            f"policy {experiment.policy.name}: looks at images ({empty[0]}), and text has none; name a policy that "
+            "writes without them, or a data set with images"
+        )
     return policy if encoder is None else Seeing(policy, encoder)
 
 
@@ -58,7 +68,11 @@ def begin_words(experiment: Experiment, model: Policy | Scorer) -> None:
 
 
 def check_features(experiment: Experiment, store: FeatureStore) -> None:
-    """Pixels go with an encoder that is trained along, features without one."""
+    """Pixels go with an encoder that is trained along, features and text without one."""
+    if store.kind == NONE and experiment.encoder is not None:
+        raise ConfigError(
+            f"encoder {experiment.encoder.name!r}: {store.path} is text, without images; set encoder=null"
+        )
     if store.kind == "pixels" and experiment.encoder is None:
         raise ConfigError(
             f"{store.path} holds pixels: name an encoder to train along (encoder.name=small_cnn), "

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rlcap.components import as_plain
-from rlcap.config import COMPONENTS, Experiment
+from rlcap.config import COMPONENTS, Component, Experiment
 from rlcap.errors import CheckpointError
 from rlcap.files import atomic_folder
 from rlcap.weights import VOCABULARY, WEIGHTS, as_the_system_says, save_weights
@@ -45,6 +45,27 @@ def check_same_recipe(before: Experiment, now: Experiment, run: Path) -> None:
             raise CheckpointError(
                 f"{run}: began with {key}={was.get(key)}, not {wanted.get(key)}; resume it with its own config.yaml"
             )
+
+
+def check_same_model(before: Experiment, now: Experiment, run: Path) -> None:
+    """Tells why the weights of `run` do not fit: what it holds, and what this recipe asks for instead."""
+    for kind in ("scorer", "policy", "encoder"):
+        one, other = getattr(before, kind), getattr(now, kind)
+        if one != other:
+            held, asked = _told(kind, one, other), _told(kind, other, one)
+            raise CheckpointError(
+                f"training.start={run}: holds {held}, and this recipe asks for {asked}; name a run of the same "
+                f"{kind}, or give this recipe the settings of that one ({run / 'config.yaml'})"
+            )
+
+
+def _told(kind: str, made: Component | None, beside: Component | None) -> str:
+    """A component with those settings in which it differs."""
+    if made is None:
+        return f"no {kind}"
+    others = {} if beside is None else beside.settings
+    differing = [f"{key}={value}" for key, value in made.settings.items() if key not in others or others[key] != value]
+    return f"{kind} {made.name}" + (f" ({', '.join(differing)})" if differing else "")
 
 
 def _flat(tree: Any, place: str = "") -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """A split -> free-running captions -> the table of metrics, and files that any other tool can score."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,10 @@ HEALTH = {
 class Evaluation:
     """The captions of a split and what they are worth."""
 
+    names: ClassVar[Mapping[str, str]] = EVALUATED | JAVA_NAMES | HEALTH  # of figures, for people
+    as_they_are: ClassVar[Sequence[str]] = ("length",)  # figures that are not shown x100
+    telling: ClassVar[Sequence[str]] = ("bleu_4", "rouge_l", "cider_d")  # figures for one line
+    unit: ClassVar[str] = "images"
     split: str
     image_ids: list[int | str]
     captions: list[str]
@@ -51,15 +55,16 @@ class Evaluation:
 
     def table(self) -> str:
         """For people: a line a figure, metrics and shares x100 as papers print them."""
-        names = EVALUATED | JAVA_NAMES | HEALTH
         figures = self.corpus | self.health
-        shown = {names[key]: value * (1 if key == "length" else 100) for key, value in figures.items()}
+        shown = {self.names[key]: self._shown(key, value) for key, value in figures.items()}
         width = max(map(len, shown))
         return "\n".join(f"{name:<{width}}  {value:7.2f}" for name, value in shown.items())
 
     def line(self) -> str:
-        """The figures that tell most, x100."""
-        return ", ".join(f"{EVALUATED[key]} {100 * self.corpus[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider_d"))
+        """The figures that tell most."""
+        told = {key: self.corpus[key] for key in self.telling if key in self.corpus}
+        digits = {key: 2 if key in self.as_they_are else 1 for key in told}
+        return ", ".join(f"{self.names[key]} {self._shown(key, told[key]):.{digits[key]}f}" for key in told)
 
     def save(self, folder: Path, name: str) -> None:
         """`name.json`: the coco results format; `name_scores.json`: the metrics, corpus and per image."""
@@ -71,6 +76,9 @@ class Evaluation:
         scores: dict[str, Any] = {"split": self.split, "corpus": self.corpus, "health": self.health}
         scores["per_image"] = self.per_image
         write_text(folder / f"{name}_scores.json", json.dumps(scores))
+
+    def _shown(self, key: str, value: float) -> float:
+        return value if key in self.as_they_are else 100 * value
 
 
 def caption_split(

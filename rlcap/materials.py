@@ -1,17 +1,18 @@
 """What a run works with, made once from its config: data, features, model, rewards, trainer, batches."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from rlcap.building import check_features, check_size, choose_precision, make_model, make_trainer, rows_for
+from rlcap.checkpoint import check_same_model
 from rlcap.config import Experiment
 from rlcap.contracts import Candidates, Course, Policy, Trainer
 from rlcap.data.batches import Captioned, Plan, encode_captions
 from rlcap.data.dataset import DataSet, Split
 from rlcap.data.features import FeatureStore
+from rlcap.data.no_features import NoFeatures
 from rlcap.data.references import References
 from rlcap.data.sight import Sight
 from rlcap.data.vocabulary import Vocabulary
@@ -21,10 +22,12 @@ from rlcap.errors import ConfigError, did_you_mean
 from rlcap.evaluation import EVALUATED, Evaluation, evaluate
 from rlcap.models.scorer import Scorer
 from rlcap.progress import say
+from rlcap.recipe import load_recipe
 from rlcap.retrieval import RETRIEVED, Retrieval, retrieve
 from rlcap.rewards.agreement import check_agreement
 from rlcap.rewards.combination import Combination, make_rewards
-from rlcap.weights import find_weights, load_weights, run_folder
+from rlcap.text_evaluation import check_text, evaluate_text, text_metrics
+from rlcap.weights import OtherModelError, find_weights, load_weights, run_folder
 
 CHECKED = 50  # images whose greedy captions show that rewards and evaluation agree
 
@@ -51,6 +54,9 @@ class Materials:
     def evaluate(self) -> Evaluation | Retrieval:
         """The evaluated split: captions and their metrics, or what a scorer finds in it."""
         experiment, split, device = self.experiment, self.evaluated, self.course.device
+        if not self.data.has_images and isinstance(self.model, Policy):
+            settings, words, seed = experiment.decoding, experiment.data.max_words, experiment.training.seed
+            return evaluate_text(self.model, self.store, split, self.data, settings, words, device, seed)
         rows = rows_for(experiment, self.store, split)
         if isinstance(self.model, Scorer):
             return retrieve(self.model, self.store, rows, split, device, experiment.data.max_words)
@@ -89,23 +95,29 @@ class Materials:
 def gather(experiment: Experiment) -> Materials:
     """Reads the data, checks that its parts belong together, and builds model, rewards and trainer."""
     data = DataSet.load(experiment.data.path)
-    store = FeatureStore(features_path(experiment, data))
+    store = features_of(experiment, data)
     check_features(experiment, store)
     settings = experiment.training
-    _check_metric(experiment)
+    _check_metric(experiment, data)
     torch.manual_seed(settings.seed)
     np.random.seed(settings.seed % 2**32)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     training, evaluated = data.split(experiment.data.train), data.split(experiment.data.evaluate)
+    if not data.has_images:
+        _check_text(experiment, data, training)
     model = make_model(experiment, data.vocabulary, store.shape).to(device)
     check_size(model, store)
     if settings.start is not None:
         network, start = "policy" if experiment.scorer is None else "scorer", run_folder(settings.start)
         weights = find_weights(start)  # first: it says so if there is no such run
         Sight.load(start).check(store, start)
-        load_weights(weights, {network: model}, model.codec.fingerprint)
+        try:
+            load_weights(weights, {network: model}, model.codec.fingerprint)
+        except OtherModelError:
+            check_same_model(load_recipe(start / "config.yaml", unused=("trainer", "rewards")), experiment, start)
+            raise
     references = References.of(training, data.vocabulary, data.frequencies, device)
     judge = None
     if experiment.rewards:
@@ -130,20 +142,37 @@ def gather(experiment: Experiment) -> Materials:
     )
 
 
-def _check_metric(experiment: Experiment) -> None:
+def _check_text(experiment: Experiment, data: DataSet, training: Split) -> None:
+    """What evaluation would refuse after a while, and what would only waste time."""
+    check_text(training, data.vocabulary, experiment.decoding, experiment.data.max_words)
+    if experiment.training.captions != 1:
+        raise ConfigError(
+            f"training.captions={experiment.training.captions}: each line of {data.path} is a record with one caption; "
+            "set training.captions=1"
+        )
+
+
+def _check_metric(experiment: Experiment, data: DataSet) -> None:
     metric, known = experiment.training.metric, EVALUATED if experiment.scorer is None else RETRIEVED
+    if experiment.scorer is None and not data.has_images:
+        known = text_metrics(data)
     if metric not in known:
         raise ConfigError(f"training.metric={metric}: no such metric{did_you_mean(metric, known)}")
 
 
-def features_path(experiment: Experiment, data: DataSet) -> Path:
-    """data.features, or the one .h5 file in the data set's folder."""
-    if experiment.data.features is not None:
-        return Path(experiment.data.features)
+def features_of(experiment: Experiment, data: DataSet) -> FeatureStore:
+    """Of data.features, or of the one .h5 file in the data set's folder; text has none."""
+    named = experiment.data.features
+    if not data.has_images:
+        if named is not None:
+            raise ConfigError(f"data.features={named}: {data.path} is text, without images; leave it out")
+        return NoFeatures(data.path)
+    if named is not None:
+        return FeatureStore(named)
     found = sorted(data.path.glob("*.h5"))
     if len(found) != 1:
         raise ConfigError(
             f"{data.path}: holds {len(found)} feature files; name one with data.features=FILE.h5 "
             "(rlcap features extract or import makes them)"
         )
-    return found[0]
+    return FeatureStore(found[0])

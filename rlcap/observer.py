@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from rlcap.config import Experiment
+from rlcap.metrics import LOWER_IS_BETTER
 from rlcap.symptoms import (
     BELOW_START,
     BELOW_START_FOR,
@@ -161,7 +162,7 @@ class Observer:
         memory, value = self.memory, now[self.metric]
         if update == 0:
             memory.start = now
-        best = not memory.best or value > memory.best[self.metric]
+        best = not memory.best or self._worse(memory.best[self.metric], 1, value)
         since = "since the start" if memory.start else f"since the best evaluation (update {memory.best_update})"
         before = memory.start or ({} if best else memory.best)
         found = self._fallen(split, value) | self._gamed(split, before, now) | self._flat() | self._loss_risen()
@@ -205,19 +206,26 @@ class Observer:
             remedy = "start from a model that has learned to write (training.start), or raise decoding.length"
         return _advice(f"{share:.0%} of the captions of {split} end in the middle", remedy)
 
+    def _worse(self, value: float, share: float, than: float) -> bool:
+        """By the metric, that is; `share`: even if the better one of the two were only so much of itself."""
+        return than < share * value if self.metric in LOWER_IS_BETTER else value < share * than
+
     def _fallen(self, split: str, value: float) -> dict[str, str | None]:
         start, best = self.memory.start.get(self.metric), self.memory.best.get(self.metric)
         metric = f"{NAMES.get(self.metric, self.metric)} on {split}"
+        below, fallen, learned = "below", "fallen far below", best is not None and best > NOTHING
+        if self.metric in LOWER_IS_BETTER:
+            below, fallen, learned = "above", "risen far above", True
         found: dict[str, str | None] = {"below_start": None, "fallen": None}
-        if self._lasts("below_start", start is not None and value < BELOW_START * start, BELOW_START_FOR):
+        if self._lasts("below_start", start is not None and self._worse(value, BELOW_START, start), BELOW_START_FOR):
             evaluations = self.memory.running["below_start"]
             found["below_start"] = _advice(
-                f"{metric} has been below its start for {evaluations} evaluations ({value:.3f}, start {start:.3f})",
+                f"{metric} has been {below} its start for {evaluations} evaluations ({value:.3f}, start {start:.3f})",
                 "lower trainer.optimiser.lr; if that does not help, try the reward (rlcap check-reward)",
             )
-        if self._lasts("fallen", best is not None and best > NOTHING and value < FALLEN * best, FALLEN_FOR):
+        if self._lasts("fallen", best is not None and learned and self._worse(value, FALLEN, best), FALLEN_FOR):
             found["fallen"] = _advice(
-                f"{metric} has fallen far below its best ({value:.3f}, {best:.3f} at update {self.memory.best_update})",
+                f"{metric} has {fallen} its best ({value:.3f}, {best:.3f} at update {self.memory.best_update})",
                 "lower trainer.optimiser.lr; the best checkpoint is kept",
             )
         return found

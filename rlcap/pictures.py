@@ -207,6 +207,7 @@ def _cells_lit(picture: Image.Image, cells: NDArray[np.float32]) -> Image.Image:
     drawn = Image.fromarray((lit + line * (np.array(FRAME) - lit)).astype(np.uint8))
     if np.ptp(cells) > EVEN:
         middle = (np.argwhere(cells == cells.max())[0] + 0.5) / cells.shape * light.shape
+        middle = middle.clip(DOT, np.maximum(DOT, np.array(light.shape) - 1 - DOT))  # whole, also in a cell at the edge
         (top, left), (bottom, right) = middle - DOT, middle + DOT
         ImageDraw.Draw(drawn).ellipse((left, top, right, bottom), fill=FRAME, outline=INK)
     return drawn

@@ -19,6 +19,7 @@ from rlcap.contracts import Encoder, Features, Policy
 from rlcap.data.dataset import DataSet
 from rlcap.data.features import FeatureStore
 from rlcap.data.images import fit, read_image, upright
+from rlcap.data.no_features import NONE
 from rlcap.data.sight import FILE as SIGHT
 from rlcap.data.sight import Sight
 from rlcap.data.vocabulary import Vocabulary
@@ -27,7 +28,7 @@ from rlcap.devices import choose_device
 from rlcap.errors import CheckpointError, ConfigError, DataError
 from rlcap.evaluation import Evaluation, evaluate, point
 from rlcap.files import atomic_folder
-from rlcap.materials import features_path
+from rlcap.materials import features_of
 from rlcap.metrics.pointing import Pointing
 from rlcap.models.encoders import frozen_encoder, weights_hash
 from rlcap.models.ensemble import Ensemble
@@ -37,6 +38,7 @@ from rlcap.pictures import Picture
 from rlcap.recipe import load_recipe, load_stages, revised
 from rlcap.retrieval import Retrieval, retrieve
 from rlcap.stages import train_stages
+from rlcap.text_evaluation import evaluate_text
 from rlcap.weights import WEIGHTS, find_weights, load_weights, run_folder, save_weights
 
 ENCODER = "encoder.safetensors"
@@ -91,6 +93,10 @@ class Run:
         """What turns pixels into this policy's features: its own, or the one that made the feature file."""
         if isinstance(self.policy, Seeing):
             return self.policy.encoder
+        if self.sight.kind == NONE:
+            raise ConfigError(
+                f"{self.folder}: writes text without images; draw sentences with `rlcap evaluate --sample`"
+            )
         card = self.sight.encoder
         if card is None:
             raise ConfigError(
@@ -126,15 +132,21 @@ class Run:
         experiment = replace(self.experiment, data=where)
         prepared = DataSet.load(where.path)
         chosen = prepared.split(where.evaluate if split is None else split)
-        store = FeatureStore(features_path(experiment, prepared))
+        store = features_of(experiment, prepared)
         for run in (self, *with_others):
             run.check(prepared, store)
-        rows = rows_for(experiment, store, chosen)
         policy: Policy = self.policy
         if with_others:
             policy = Ensemble([self.policy, *(run.policy for run in with_others)])
         settings = revised(self.experiment.decoding, **decoding)
         seed = self.experiment.training.seed
+        if not prepared.has_images:
+            if metrics:
+                raise ConfigError(
+                    f"--metrics {' '.join(metrics)}: {where.path} is text; these judge captions of images"
+                )
+            return evaluate_text(policy, store, chosen, prepared, settings, where.max_words, self.device, seed), None
+        rows = rows_for(experiment, store, chosen)
         result = evaluate(policy, store, rows, chosen, prepared.frequencies, settings, self.device, seed, metrics)
         grid = self.policy.encoder.shape.grid if isinstance(self.policy, Seeing) else store.shape.grid
         pointed = None
@@ -194,7 +206,7 @@ def search(
     where = replace(experiment.data, path=data or experiment.data.path, features=features or experiment.data.features)
     experiment = replace(experiment, data=where)
     prepared = DataSet.load(where.path)
-    store = FeatureStore(features_path(experiment, prepared))
+    store = features_of(experiment, prepared)
     check_words(folder, prepared)
     sight.check(store, folder)
     check_size(scorer, store)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlcap.data.annotations import check_id, expect, item, parse_json, read_text, shown
+from rlcap.data.dataset import DataSet
 from rlcap.data.readers import Source, read
 from rlcap.data.records import Record
 from rlcap.data.tokens import tokenise
@@ -47,7 +48,7 @@ class Score:
 
 def score_captions(
     results: Path,
-    references: Source,
+    references: Source,  # or the folder of a prepared data set
     *,
     split: str | None = None,
     partial: bool = False,
@@ -59,7 +60,7 @@ def score_captions(
     a caption, unless `partial`: then document frequencies are those of the captioned images alone.
     """
     captions = read_results(results)
-    records = read(references).records
+    records = DataSet.load(references).records if Path(references).is_dir() else read(references).records
     said = _matched(captions, records, results, references)
     wanted = _wanted(records, said, split, references)
     missing = [row for row in wanted if row not in said]

@@ -92,7 +92,8 @@ LEVELS = {
         "draw more, or with a higher trainer.rollout.temperature",
         above=False,
     ),
-    # A discriminator that is never wrong says no more of a better caption than of a worse one. 50 loggings: 500 updates.
+    # A discriminator that is never wrong says no more of a better caption than of a worse one. 50 loggings: 500
+    # updates.
     "discriminator_won": Level(
         "discriminator/generated",
         0.995,

@@ -36,6 +36,7 @@ from rlcap.evaluation import Evaluation
 from rlcap.files import only_writer, write_text
 from rlcap.loggers import Logger
 from rlcap.materials import Materials, gather
+from rlcap.metrics import LOWER_IS_BETTER
 from rlcap.observer import Observer, before_training
 from rlcap.progress import say, track
 from rlcap.recipe import load_recipe, to_yaml
@@ -166,7 +167,8 @@ def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger,
         logger.text(progress.update, f"captions/{result.split}", "  \n".join(result.captions[:10]))
     _log(logger, observer, progress, figures)
     result.save(folder / "captions", f"{result.split}_{progress.update:07d}")
-    gained = progress.best is None or value > progress.best
+    sign = -1 if settings.metric in LOWER_IS_BETTER else 1
+    gained = progress.best is None or sign * value > sign * progress.best
     progress.without_gain = 0 if gained else progress.without_gain + 1
     if gained:
         progress.best, progress.best_update = value, progress.update

@@ -19,6 +19,10 @@ WEIGHTS, STAGES = "weights.safetensors", "stages.json"
 VOCABULARY = "vocabulary"  # whose fingerprint the weights carry: the same shapes can mean other words
 
 
+class OtherModelError(CheckpointError):
+    """Weights whose names or shapes are not those of the network."""
+
+
 def run_folder(path: str | Path) -> Path:
     """The folder of a run; of a run of stages, that of the last one that has a checkpoint."""
     folder = Path(path)
@@ -71,7 +75,7 @@ def load_weights(path: Path, networks: Mapping[str, nn.Module], vocabulary: str 
             here = tuple(mine[key].shape) if key in mine else "missing"
             there = tuple(wanted[key].shape) if key in wanted else "nothing of that name"
             if here != there:
-                raise CheckpointError(
+                raise OtherModelError(
                     f"{path}: belongs to another model: {name}.{key} is {here}, this model has {there}; "
                     "use the config that the weights were trained with"
                 )

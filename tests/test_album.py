@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import rlcap
 from rlcap.album import Album
 from rlcap.cli import main
 from rlcap.config import Decoding
@@ -20,6 +21,7 @@ from rlcap.errors import DataError
 from rlcap.evaluation import caption_split
 from rlcap.models.soft_attention import SoftAttention
 from rlcap.sheets import GAP, MARGIN
+from rlcap.weights import save_weights
 
 CPU = torch.device("cpu")
 SETTINGS = Decoding(length=5, sample=True)  # what is drawn shows whether each image has its own key
@@ -29,6 +31,8 @@ TINY = (
     *("training.images=8", "training.captions=2", "training.updates=1", "trainer.optimiser.warmup=0"),
     *("training.threads=1", "training.device=cpu"),
 )
+
+BLIND = ("policy={name: show_tell, hidden: 16, embedding: 16}", *(each for each in TINY if "policy" not in each))
 
 
 @pytest.fixture
@@ -124,6 +128,25 @@ def test_a_split_is_drawn_into_a_folder(place, capsys):
     given = ("--split", "val", "--attention", "few", "--pictures", "pictures", "--against", "hard_attention")
     assert main(["--quiet", "caption", "soft_attention", *given]) == 0
     assert list(drawn("few")) == sorted(f"{Path(name).stem}.jpg" for name in names[:3])
+
+
+def test_without_attention_and_without_words(place, capsys):
+    """What there is nothing to draw of is told before any caption; an empty caption is told too."""
+    assert main(["--quiet", "train", "scenes", *BLIND, "data.path=scenes", "--out", "silent"]) == 0
+    policy, weights = rlcap.load("silent").policy, Path("silent/checkpoints/best/weights.safetensors")
+    policy.policy.output.bias.data[policy.codec.end] = 100.0
+    save_weights(weights, {"policy": policy}, policy.codec.fingerprint)
+    capsys.readouterr()
+    assert main(["caption", "silent", "pictures", "--attention", "none/"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("rlcap: --attention: this policy looks at nothing that has a place")
+    assert not Path("none").exists()
+    file = str(sorted(Path("pictures").iterdir())[0])
+    assert main(["caption", "silent", file]) == 0
+    assert capsys.readouterr().out == "(nothing)\n"
+    assert main(["caption", "silent", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["captions"][0]["caption"] == ""
 
 
 def test_runs_are_compared_on_an_image(place, capsys):

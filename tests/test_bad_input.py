@@ -279,6 +279,17 @@ def test_features_of_another_encoder_after_training(place, refused, made, said):
     assert not Path("new").exists()
 
 
+def test_a_start_of_another_policy(place, refused):
+    run = ("train", "scenes", "encoder=null", *OF_FEATURES, "training.threads=1", "training.start=frozen")
+    line = refused(*run, "policy={name: show_tell, hidden: 24, embedding: 20}", "--out", "new")
+    assert "training.start=frozen: holds policy soft_attention (" in line
+    assert "embedding=16, attention=16" in line
+    assert "and this recipe asks for policy show_tell (embedding=20" in line
+    assert not Path("new").exists()
+    line = refused("train", *FROZEN, *OF_FEATURES, "policy.hidden=20", "training.start=frozen", "--out", "new")
+    assert "holds policy soft_attention (hidden=24), and this recipe asks for policy soft_attention (hidden=20)" in line
+
+
 def test_pictures_of_another_size_than_the_encoder_sees(place, refused):
     extract = ("features", "extract", "pictures", "--encoder", "pixels", "--size", "32", "--out", "small.h5")
     assert main(["--quiet", *extract]) == 0

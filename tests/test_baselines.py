@@ -133,6 +133,21 @@ def test_comparing_samples_takes_out_noise():
     assert noise["mean"].relative == pytest.approx(noise["leave_one_out"].relative, rel=1e-3)
 
 
+def test_draws_that_show_no_signal_are_told(capsys):
+    """Every reward is the same, so that without a baseline there is noise alone: of so few draws, more than signal."""
+    nothing = torch.zeros(6, 1, 1, dtype=torch.long)
+    batch = Batch(torch.arange(6), toy_features(6), nothing, nothing.bool())
+
+    def judge(candidates: Candidates) -> Judgement:
+        return Judgement(torch.ones(candidates.lengths.shape), {})
+
+    noise = gradient_variance(
+        ToyPolicy(ToyCodec(), seed=3), batch, judge, ["none"], 3, drawing=Drawing(samples=2, length=5), seed=1
+    )
+    assert noise["none"].relative == float("inf")
+    assert capsys.readouterr().err == "inf (none): 3 draws are too few to tell signal from noise; take more\n"
+
+
 def test_the_command_measures_the_last_stage(tmp_path, capsys):
     """With one sample an image, those baselines that compare samples are left out."""
     recipe, data = tmp_path / "two.yaml", tmp_path / "scenes"

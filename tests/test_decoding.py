@@ -98,3 +98,16 @@ def test_nothing_stands_behind_the_end(policy, features, codec):
     assert (written.words == codec.end).sum(-1).max() == 1
     said = written.words[written.mask]
     assert not any((said == banned).any() for banned in codec.banned)
+
+
+def test_captions_are_gone_on_with_as_if_they_had_never_stopped(policy, features):
+    u = keyed_uniforms(1, 0, torch.arange(3), 20, 8)
+    memory, how = policy.remember(features), {"images": 3, "n": 20, "length": 8, "sampling": Sampling(), "uniforms": u}
+    whole = write(policy, memory, **how, want=["attention", "distribution"])
+    part = write(policy, memory, **how, until=1, want=["attention", "distribution", "state"])
+    part = write(policy, memory, **how, after=part, until=4, want=["attention", "distribution", "state"])
+    assert part.words.shape[-1] == 4
+    assert (part.words[..., -1] == policy.codec.pad).any()  # some have ended, and stay so
+    found = write(policy, memory, **how, after=part, want=["attention", "distribution"])
+    for name in ("words", "mask", "log_prob", "attention", "distribution"):
+        assert torch.equal(getattr(found, name), getattr(whole, name)), name

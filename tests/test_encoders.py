@@ -258,7 +258,7 @@ def test_vgg_layers_and_grids() -> None:
 
 def test_torchvision_options_that_are_wrong() -> None:
     assert "there are layer1, layer2, layer3, layer4" in error_of("resnet18", layer="layer5", weights="none")
-    assert "no layer='layer0'" in error_of("resnet18", layers=("layer3", "layer0"), weights="none")
+    assert "no layers='layer0'" in error_of("resnet18", layers=("layer3", "layer0"), weights="none")
     assert "give one of the two" in error_of("resnet18", layer="layer3", layers=("layer2",), weights="none")
     said = error_of("resnet18", layer="layer3", train_from="layer4", weights="none")
     assert "no train_from='layer4'; there are all, none, layer1, layer2, layer3" in said

@@ -1,16 +1,18 @@
 """Captioners of Hugging Face's transformers: tiny random ones, made here, against the library's own loops."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import rlcap
 from rlcap.cli import main
-from rlcap.contracts import Features, Policy
+from rlcap.contracts import Features, FeatureShape, Policy
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.decoding.beam import beam_search
 from rlcap.decoding.constraints import Constraints
@@ -210,6 +212,36 @@ def test_is_tuned_by_rewards_from_pixels(saved, kind, tmp_path, monkeypatch, cap
     run.export("exported")
     assert rlcap.load("exported").caption(picture, n_best=2) == run.caption(picture, n_best=2)
     capsys.readouterr()
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_missing_are_named(saved, kind, tmp_path):
+    shutil.copytree(saved[kind], folder := tmp_path / "cut")
+    weights = load_file(folder / "model.safetensors")
+    gone = sorted(key for key in weights if "decoder." in key and ".1." in key)[:2]
+    poolers = [key for key in weights if "pooler" in key]  # which nothing asks
+    save_file({key: value for key, value in weights.items() if key not in poolers}, folder / "model.safetensors")
+    made(str(folder))
+    save_file({key: value for key, value in weights.items() if key not in gone}, folder / "model.safetensors")
+    for make in (made, lambda name: HuggingFace(Vocabulary(WORDS), FeatureShape(17, SEEN), model=name)):
+        with pytest.raises(ConfigError, match=rf"{folder}: its weights lack {gone[0]} and 1 others, which would be"):
+            make(str(folder))
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize(("kind", "places"), [("bert", 40), ("roberta", 39), ("gpt2", 40), ("blip", 40)])
+@torch.no_grad()
+def test_captions_beyond_its_positions_are_refused(saved, kind, places):
+    policy = made(saved[kind])
+    memory, word = policy.remember(Features.of_pixels(pictures(1))), policy.codec.size - 2
+    assert policy.score(memory, torch.full((1, 1, places), word)).log_prob.isfinite().all()
+    said = f"has positions for {places} tokens, and captions of {places + 1} were asked for; set decoding.length"
+    with pytest.raises(ConfigError, match=said):
+        policy.score(memory, torch.full((1, 1, places + 1), word))
+    write(policy, memory, images=1, length=places)
+    with pytest.raises(ConfigError, match=said):
+        write(policy, memory, images=1, length=places + 1)
 
 
 @pytest.mark.clients

@@ -19,9 +19,10 @@ from rlcap.agents.ppo import PPO
 from rlcap.agents.regularise import Regularise
 from rlcap.agents.rollout import Drawing, Rollout, roll_out
 from rlcap.agents.scst import SCST
-from rlcap.contracts import Batch, Candidates, Course, Judgement
+from rlcap.contracts import Batch, Candidates, Course, FeatureShape, Judgement
 from rlcap.decoding.loop import Captions, write
 from rlcap.errors import ConfigError
+from rlcap.models.hard_attention import HardAttention
 
 LENGTH, IMAGES, UPDATES = 4, 9, 50
 WANTED = torch.tensor([3, 4, 5])  # image i is to be called by this word, i modulo 3, and then nothing more
@@ -199,6 +200,9 @@ def test_annealing_leaves_more_and_more_words_free(policy, batch):
     ]
     shares = [float(trainer.update(batch)["mixer/forced"]) for _ in range(7)]
     assert shares[0] > shares[2] > shares[4] > shares[6] == 0
+    assert "loss/cross_entropy" in trainer.update(batch)
+    for _ in range(2):  # from now on not a word of the references is learned
+        assert "loss/cross_entropy" not in trainer.update(batch)
     assert (trainer.forced(batch, trainer.learned(batch)) == -1).all()
 
 
@@ -231,6 +235,41 @@ def test_the_entropy_bonus_keeps_words_open(kind, policy, batch):
     assert entropy(3.0) > max(1.2, entropy(0.0) + 0.1)  # log 4 = 1.39 at most
 
 
+@pytest.fixture
+def gazing(batch) -> HardAttention:
+    """Some regions are far likelier to it than others."""
+    torch.manual_seed(2)
+    shape = FeatureShape(*batch.features.values.shape[1:])
+    made = HardAttention(Codec(), shape, hidden=8, embedding=8, attention=8, dropout=0.0, soft_share=0.25)
+    made.network.attend.energy.weight.data.mul_(50)
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gaze_is_shown_and_can_be_kept_open(kind, gazing, batch):
+    """Rewards are all alike, so nothing else moves it (but mixer's references, a little)."""
+
+    def curves(weight: float) -> dict[str, float]:
+        trainer = kind(
+            copy.deepcopy(gazing),
+            Course(12, judge=lambda candidates: Judgement(torch.zeros(candidates.lengths.shape), {})),
+            rollout=Drawing(samples=4, length=LENGTH),
+            regularise=Regularise(gaze_entropy=weight),
+            optimiser=FAST,
+        )
+        return [{key: float(value) for key, value in trainer.update(batch).items()} for _ in range(12)][-1]
+
+    closed, opened = curves(0.0), curves(3.0)
+    assert opened["gaze/entropy"] > max(1.2, closed["gaze/entropy"] + 0.2)  # log 4 = 1.39 at most
+    assert 0 <= opened["gaze/moved"] <= 1
+
+
+def test_a_gaze_that_is_not_there_is_neither_shown_nor_kept_open(policy, batch):
+    assert not [key for key in SCST(policy, course(), optimiser=FAST).update(batch) if key.startswith("gaze/")]
+    with pytest.raises(ConfigError, match=r"gaze_entropy=0.1: .*makes no choices.*policy\.name=hard_attention"):
+        SCST(policy, course(), regularise=Regularise(gaze_entropy=0.1))
+
+
 def test_kl_is_that_of_the_formula():
     one, other = (torch.randn(5, 4, generator=torch.Generator().manual_seed(i)).log_softmax(-1) for i in (1, 2))
     wanted = torch.distributions.kl_divergence(*(torch.distributions.Categorical(logits=x) for x in (one, other)))
@@ -240,6 +279,16 @@ def test_kl_is_that_of_the_formula():
     apart = losses.kl_divergence(p, q)
     assert torch.allclose(apart, wanted, atol=1e-6)
     assert torch.autograd.grad(apart.sum(), p)[0].isfinite().all()
+
+
+def test_an_anchor_is_asked_once_a_draw(policy, batch):
+    trainer = PPO(policy, course(), rollout=DRAWING, steps=3, regularise=Regularise(anchor="kl"), optimiser=FAST)
+    trainer.update(batch)
+    asked = trainer.networks["start"].steps
+    assert 0 < asked <= LENGTH
+    metrics = trainer.update(batch)
+    assert asked < trainer.networks["start"].steps <= 2 * LENGTH
+    assert float(metrics["policy/kl_to_start"]) > 0
 
 
 def test_an_anchor_does_not_go_with_truncation(policy):

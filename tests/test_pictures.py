@@ -77,6 +77,18 @@ def test_a_line_runs_where_the_weight_is_half_and_a_dot_marks_the_peak() -> None
     assert 8 < line.min() <= line.max() < 16  # half between the middles of two cells, 20 pixels apart
 
 
+@pytest.mark.parametrize("cell", [0, 10, 19, 380, 399])
+def test_the_dot_is_whole_at_the_edge_too(cell: int) -> None:
+    def framed(cell: int) -> int:
+        attention = np.full((1, 400), 0.2)  # a cell has 5 pixels; no line runs, since half is nowhere
+        attention[0, cell] = 0.21
+        picture = attention_picture(GRAY, ["a"], attention, grid=(20, 20), tile=TILE, title="")
+        tile = np.asarray(picture)[-MARGIN - TILE : -MARGIN, MARGIN + TILE + GAP : -MARGIN]
+        return int((tile == FRAME).all(-1).sum())
+
+    assert framed(cell) == framed(210)  # as in the middle
+
+
 def test_even_attention_has_neither_line_nor_dot() -> None:
     picture = attention_picture(GRAY, ["a"], np.full((1, 16), 1 / 16), grid=(4, 4), tile=TILE, title="")
     tile = np.asarray(picture)[-MARGIN - TILE : -MARGIN, -MARGIN - TILE : -MARGIN].astype(int)

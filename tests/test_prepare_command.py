@@ -47,6 +47,21 @@ def test_prepare(tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert data.vocabulary.min_count == 8
 
 
+def test_a_data_set_of_another_source_is_not_replaced(tmp_path, tokens, capsys):
+    scenes = ["prepare", "scenes", "--out", str(tmp_path / "data"), "--min-count", "1"]
+    assert main([*scenes, "--count", "10"]) == 0
+    assert main([*scenes, "--count", "12"]) == 0, "the same scenes and more"
+    for other in ([*scenes, "--seed", "1"], [*scenes, "--difficulty", "1"], ["prepare", str(tokens), *scenes[2:]]):
+        capsys.readouterr()
+        assert main(other) == 2
+        line = capsys.readouterr().err
+        assert "data: holds a data set of made-up scenes (seed 0, difficulty 2), and this would be one of" in line
+        assert "dataset.json to have it replaced" in line
+    assert len(DataSet.load(tmp_path / "data").records) == 12
+    (tmp_path / "data" / "dataset.json").unlink()
+    assert main(["prepare", str(tokens), *scenes[2:]]) == 0
+
+
 def test_out_is_needed(tokens: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", str(tokens)]) == 2
     assert "--out FOLDER" in capsys.readouterr().err

@@ -97,6 +97,14 @@ def test_forms_say_the_same(place, capsys, results, references, images):
     assert found == {**usual, "images": images}
 
 
+def test_a_prepared_data_set_has_references_too(place, capsys):
+    usual = scored(capsys, "mapping.json", "--references", "lines.jsonl")
+    assert main(["prepare", "lines.jsonl", "--out", "data", "--min-count", "1"]) == 0
+    assert scored(capsys, "mapping.json", "--references", "data") == usual
+    Path("empty").mkdir()
+    assert "empty: is no data set (it has no dataset.json)" in refused(capsys, "mapping.json", "--references", "empty")
+
+
 def test_ids_of_a_mapping_are_texts(place, capsys):
     Path("ids.json").write_text(json.dumps({"7": "a dog", "9": "a cat", "12": "men"}))
     assert scored(capsys, "ids.json", "--references", "lines.jsonl")["images"] == [7, 9, 12]

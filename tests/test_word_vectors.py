@@ -13,7 +13,9 @@ from rlcap.data.dataset import DataSet
 from rlcap.errors import ConfigError, DataError
 from rlcap.models.seeing import Seeing
 from rlcap.models.show_tell import ShowTell
+from rlcap.models.small_cnn import SmallCNN
 from rlcap.models.soft_attention import SoftAttention
+from rlcap.models.transformer import Transformer
 from rlcap.models.word_vectors import fill_embedding
 from rlcap.recipe import load_recipe
 from rlcap.run import load
@@ -92,6 +94,14 @@ def test_files_that_do_not_fit_are_told_by_line(policy, file, text, said):
         fill_embedding(policy, path)
     assert str(error.value).startswith(f"{path}{said}")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("tied", "looking"), [(True, False), (False, True)])
+def test_a_transformers_words_are_as_wide_as_itself(codec, shape, file, tied, looking):
+    """Its setting has another name, whether the output layer has the same weights or an encoder stands in front."""
+    policy = Transformer(codec, shape, width=16, heads=2, inner=8, layers=1, tied=tied)
+    with pytest.raises(ConfigError, match=r"are 3 wide, the policy's embedding 16; set policy\.width=3$"):
+        fill_embedding(Seeing(policy, SmallCNN()) if looking else policy, file(GLOVE))
 
 
 def experiment_with(vectors: Path, **training) -> Experiment:

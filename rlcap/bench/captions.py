@@ -89,7 +89,7 @@ def make_batch(references: References, images: int, each: int, seed: int) -> Cap
             ids = [i for i in vocabulary.encode(said) if i != vocabulary.unknown][:LONGEST]  # no policy says <unk>
             ended = len(ids) < LONGEST
             captions.append(" ".join([*vocabulary.words(ids), *[END] * ended]))
-            ids += [vocabulary.end] * ended
+            ids += [vocabulary.end_token] * ended
             words[b, n, : len(ids)] = torch.tensor(ids)
             lengths[b, n] = len(ids)
     texts = [[" ".join([*each_one, END]) for each_one in tokens[row]] for row in rows]

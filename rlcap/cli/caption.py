@@ -49,11 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     drawn: set[Path] = set()
     show = lines.append if arguments.split else print  # they would run into the bar of a split's progress
     for shot in shots:
+        if arguments.attention:  # first: it says so if there is nothing to draw
+            _draw(shot, _target(arguments.attention, shot.file, drawn))
         for name, picture in shot.pictures.items():
             called = {"image": shot.image} if arguments.json or len(paths) != 1 else {}
             show(_told(called | ({"run": name} if len(runs) > 1 else {}), picture.captions, arguments.json))
-        if arguments.attention:
-            _draw(shot, _target(arguments.attention, shot.file, drawn))
     for line in lines:
         print(line)
     return 0
@@ -100,7 +100,8 @@ def _told(called: Mapping[str, str], captions: "list[Hypothesis]", as_json: bool
         return json.dumps({**called, "captions": found}, ensure_ascii=False)
     prefix = "".join(f"{name}: " for name in called.values())
     scores = [f"  ({caption.log_prob:.2f})" if len(captions) > 1 else "" for caption in captions]
-    return "\n".join(f"{prefix}{caption.text}{score}" for caption, score in zip(captions, scores, strict=True))
+    texts = [caption.text or "(nothing)" for caption in captions]
+    return "\n".join(f"{prefix}{text}{score}" for text, score in zip(texts, scores, strict=True))
 
 
 def _target(attention: str, name: str, drawn: set[Path]) -> Path:

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result.corpus))
         return 0
-    print(f"{main.folder} on {result.split} ({len(result.captions)} images), x100")
+    print(f"{main.folder} on {result.split} ({len(result.captions)} {result.unit}), x100")
     print(result.table())
     if pointed is not None:
         print(

@@ -26,14 +26,13 @@ def open_album(run: "Run", split: str, data: str | None, features: str | None, p
     from rlcap.album import Album
     from rlcap.building import rows_for
     from rlcap.data.dataset import DataSet
-    from rlcap.data.features import FeatureStore
-    from rlcap.materials import features_path
+    from rlcap.materials import features_of
 
     where = run.experiment.data
     where = replace(where, path=data or where.path, features=features or where.features)
     experiment = replace(run.experiment, data=where)
     prepared = DataSet.load(where.path)
-    store = FeatureStore(features_path(experiment, prepared))
+    store = features_of(experiment, prepared)
     run.check(prepared, store)
     chosen, folder = prepared.split(split), pictures or where.pictures
     return Album(chosen, store, rows_for(experiment, store, chosen), Path(folder) if folder else None)

@@ -3,13 +3,15 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from rlcap.cli.prepare_text import ORACLE, TEXT, add_options, prepare_oracle, prepare_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rlcap.data.annotations import Annotations
     from rlcap.data.dataset import DataSet
 
-SCENES = "scenes"  # in place of a FILE: made-up pictures and captions
+SCENES, COUNT = "scenes", 1000  # in place of a FILE: made-up pictures and captions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         help="annotations: Karpathy or COCO JSON, Flickr token file, CSV, JSON Lines; SPLIT=FILE names "
-        "a split; or the word 'scenes' for made-up pictures",
+        "a split; or the word 'scenes' for made-up pictures, 'text FILE' or 'oracle' for sentences without any",
     )
     parser.add_argument("--out", metavar="FOLDER", help="the data set to write")
     parser.add_argument("--check", action="store_true", help="only say what the files hold, or what is wrong")
@@ -38,26 +40,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a word of the vocabulary occurs N times (5)",
     )
     parser.add_argument("--train-split", metavar="NAME", default="train", help="the split to learn from (train)")
-    parser.add_argument("--hold-out", metavar="N", type=_natural, default=0, help="cut N images from training")
+    parser.add_argument(
+        "--hold-out", metavar="N", type=_natural, help="cut N images from training; oracle: draw N more for dev (2000)"
+    )
     parser.add_argument("--hold-out-name", metavar="NAME", default="held-out", help="their split (held-out)")
-    parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="which images, which scenes (0)")
-    parser.add_argument("--count", metavar="N", type=_positive, default=1000, help="scenes: how many (1000)")
+    parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="which images, scenes, oracle (0)")
+    parser.add_argument(
+        "--count", metavar="N", type=_positive, help="scenes: how many (1000); oracle: sentences to train on (10000)"
+    )
     parser.add_argument(
         "--difficulty", metavar="N", type=int, choices=(1, 2, 3), default=2, help="scenes: how hard (2)"
     )
+    add_options(parser, _positive)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from rlcap.data.dataset import DataSet
-    from rlcap.data.preparation import data_folder, write_parts
+    from rlcap.data.preparation import check_source, data_folder, write_parts
     from rlcap.data.readers import read
     from rlcap.errors import ConfigError
 
+    made = {TEXT: prepare_text, ORACLE: prepare_oracle}.get(arguments.files[0])
     scenes = arguments.files == [SCENES]
     annotations = None
-    if not scenes:
+    if not scenes and made is None:
         annotations = read(
             arguments.files,
             splits=arguments.splits,
@@ -65,12 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.check:
         if annotations is None:
-            raise ConfigError("scenes are made, not read: leave --check out")
+            raise ConfigError("--check is for annotations: leave it out")
         _describe(annotations)
         return 0
     if arguments.out is None:
         raise ConfigError("--out FOLDER is missing: name the data set to write (or --check to look only)")
     out = Path(arguments.out)
+    if made is not None:
+        made(out, arguments)
+        _report(DataSet.load(out))
+        return 0
+    check_source(out, _label(arguments) if annotations is None else annotations.format)
     with data_folder(out) as part:
         if annotations is None:
             annotations = _made_up(part, arguments)
@@ -79,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             part,
             min_count=arguments.min_count,
             train_split=arguments.train_split,
-            hold_out=arguments.hold_out,
+            hold_out=arguments.hold_out or 0,
             hold_out_name=arguments.hold_out_name,
             seed=arguments.seed,
         )
@@ -91,9 +104,12 @@ def _made_up(folder: "Path", arguments: argparse.Namespace) -> "Annotations":
     from rlcap.data.annotations import Annotations
     from rlcap.data.scenes import make
 
-    records = make(folder, count=arguments.count, seed=arguments.seed, difficulty=arguments.difficulty)
-    label = f"made-up scenes (seed {arguments.seed}, difficulty {arguments.difficulty})"
-    return Annotations(label, tuple(records))
+    records = make(folder, count=arguments.count or COUNT, seed=arguments.seed, difficulty=arguments.difficulty)
+    return Annotations(_label(arguments), tuple(records))
+
+
+def _label(arguments: argparse.Namespace) -> str:
+    return f"made-up scenes (seed {arguments.seed}, difficulty {arguments.difficulty})"
 
 
 def _describe(annotations: "Annotations") -> None:
@@ -110,7 +126,8 @@ def _describe(annotations: "Annotations") -> None:
 
 def _report(data: "DataSet") -> None:
     for name, counts in data.meta["splits"].items():
-        print(f"{name}: {counts['images']} images, {counts['captions']} captions")
+        images = f"{counts['images']} images, " if data.has_images else ""
+        print(f"{name}: {images}{counts['captions']} {'captions' if data.has_images else 'sentences'}")
     print(f"vocabulary: {data.vocabulary.size} words, special tokens among them")
     for note in data.meta["notes"]:
         print(f"note: {note}")

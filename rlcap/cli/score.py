@@ -11,7 +11,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "known by its image_id or its name",
     )
     parser.add_argument(
-        "--references", metavar="FILE", required=True, help="annotations in any form that rlcap prepare reads"
+        "--references",
+        metavar="FILE",
+        required=True,
+        help="annotations in any form that rlcap prepare reads, or the folder of a prepared data set",
     )
     parser.add_argument(
         "--split",

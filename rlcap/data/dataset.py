@@ -4,6 +4,7 @@
     captions.jsonl    one `Record.to_json` an image, with "tokens": a line of words for each caption
     vocabulary.json   the words of the training captions
     frequencies.npz   in how many training images each n-gram occurs, for CIDEr-D
+    oracle.npz        of sentences that an oracle drew: its weights
 
 Feature files (*.h5) may lie beside them; preparing again leaves those alone.
 """
@@ -23,7 +24,7 @@ from rlcap.errors import DataError, did_you_mean
 
 FORMAT = "rlcap data set 1"
 META, CAPTIONS = "dataset.json", "captions.jsonl"
-VOCABULARY, FREQUENCIES = "vocabulary.json", "frequencies.npz"
+VOCABULARY, FREQUENCIES, ORACLE = "vocabulary.json", "frequencies.npz", "oracle.npz"
 Tokens = list[list[list[str]]]  # words of each caption of each image
 
 
@@ -65,6 +66,16 @@ class DataSet:
         for row, record in enumerate(records):
             self.splits.setdefault(str(record.split), []).append(row)
 
+    @property
+    def has_images(self) -> bool:
+        """False for text: then each record is a sentence of its own, and there are no features."""
+        return bool(self.meta.get("images", True))
+
+    @property
+    def oracle(self) -> Path | None:
+        """The weights of the oracle that drew the sentences."""
+        return self.path / ORACLE if "oracle" in self.meta["fingerprints"] else None
+
     def split(self, name: str) -> Split:
         if name not in self.splits:
             raise DataError(
@@ -84,16 +95,9 @@ class DataSet:
             raise DataError(f"{path / VOCABULARY}: belongs to another data set; run `rlcap prepare` again")
         frequencies = DocumentFrequencies.load(path / FREQUENCIES)
         frequencies.check(meta["fingerprints"]["frequencies"], str(path))
-        try:
-            raw = (path / CAPTIONS).read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{path / CAPTIONS}: cannot be read ({error.strerror}); run `rlcap prepare` again"
-            ) from None
-        if digest(raw) != meta["fingerprints"]["captions"]:
-            raise DataError(
-                f"{path / CAPTIONS}: was damaged or changed since it was written; run `rlcap prepare` again"
-            )
+        raw = _unchanged(path / CAPTIONS, meta["fingerprints"]["captions"])
+        if "oracle" in meta["fingerprints"]:
+            _unchanged(path / ORACLE, meta["fingerprints"]["oracle"])
         records, tokens = [], []
         with without_cycle_collection():
             for text in raw.decode().split("\n")[:-1]:
@@ -106,6 +110,17 @@ class DataSet:
 def digest(raw: bytes) -> str:
     """The fingerprint of a file."""
     return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def _unchanged(path: Path, fingerprint: str) -> bytes:
+    """The file as it was written."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); run `rlcap prepare` again") from None
+    if digest(raw) != fingerprint:
+        raise DataError(f"{path}: was damaged or changed since it was written; run `rlcap prepare` again")
+    return raw
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rlcap.data.annotations import Annotations
-from rlcap.data.dataset import CAPTIONS, FORMAT, FREQUENCIES, META, VOCABULARY, DataSet, Tokens, digest
+from rlcap.data.dataset import CAPTIONS, FORMAT, FREQUENCIES, META, ORACLE, VOCABULARY, DataSet, Tokens, digest
 from rlcap.data.frequencies import DocumentFrequencies, frequencies_fingerprint
 from rlcap.data.records import Record
 from rlcap.data.splits import hold_out as hold_out_of
-from rlcap.data.tokens import TOKENISER, tokenise
+from rlcap.data.tokens import tokenise
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.errors import DataError, did_you_mean
 from rlcap.files import atomic_folder, write_text
@@ -37,6 +37,7 @@ def prepare(
 ) -> DataSet:
     """Writes the data set folder `out` as a whole. Feature files that lie there already stay."""
     out = Path(out)
+    check_source(out, annotations.format)
     with data_folder(out) as part:
         write_parts(
             annotations,
@@ -50,13 +51,26 @@ def prepare(
     return DataSet.load(out)
 
 
+def check_source(out: Path, source: str) -> None:
+    """Preparing the same again is fine, other settings included; a data set of another source is not replaced."""
+    try:
+        held = json.loads((out / META).read_text(encoding="utf-8"))["source"]
+    except (OSError, ValueError, TypeError, KeyError):  # there is none, or none that could be used
+        return
+    if held != source:
+        raise DataError(
+            f"{out}: holds a data set of {held}, and this would be one of {source}; name another folder for --out, "
+            f"or delete {out / META} to have it replaced"
+        )
+
+
 @contextmanager
 def data_folder(out: Path) -> Iterator[Path]:
     """A folder to write a data set to, which then takes the place of `out`; feature files of `out` stay.
 
     Refuses to replace a folder that holds anything else.
     """
-    ours = {META, CAPTIONS, VOCABULARY, FREQUENCIES}
+    ours = {META, CAPTIONS, VOCABULARY, FREQUENCIES, ORACLE}
     if out.is_file():
         raise DataError(f"{out}: is a file; name a folder for --out")
     kept = [entry for entry in sorted(out.iterdir()) if entry.name not in ours] if out.exists() else []
@@ -92,27 +106,47 @@ def write_parts(
     vocabulary = Vocabulary.build((words for row in training for words in tokens[row]), min_count)
     if vocabulary.size == Vocabulary([]).size:
         raise DataError(f"no word occurs {min_count} times in '{train_split}'; choose a smaller --min-count")
+    notes = [*annotations.notes, *notes, *more]
+    write_tokens(folder, records, tokens, vocabulary, train_split=train_split, source=annotations.format, notes=notes)
+
+
+def write_tokens(
+    folder: Path,
+    records: Sequence[Record],
+    tokens: Tokens,
+    vocabulary: Vocabulary,
+    *,
+    train_split: str = TRAIN,
+    source: str,
+    notes: Sequence[str],
+    images: bool = True,
+) -> None:
+    """The four files, of captions whose words are settled. `images`: there are some, with features of their own."""
+    training = [row for row, record in enumerate(records) if record.split == train_split]
+    names = [records[row].image for row in training]
     frequencies = DocumentFrequencies.build(
         [tokens[row] for row in training],
-        frequencies_fingerprint(
-            vocabulary.fingerprint, TOKENISER, train_split, [records[row].image for row in training]
-        ),
+        frequencies_fingerprint(vocabulary.fingerprint, vocabulary.tokeniser, train_split, names),
     )
     lines = "".join(_line(record, words) for record, words in zip(records, tokens, strict=True))
+    prints = {
+        "vocabulary": vocabulary.fingerprint,
+        "frequencies": frequencies.fingerprint,
+        "captions": digest(lines.encode()),
+    }
+    if (folder / ORACLE).exists():
+        prints["oracle"] = digest((folder / ORACLE).read_bytes())
     meta = {
         "format": FORMAT,
-        "source": annotations.format,
-        "tokeniser": TOKENISER,
-        "min_count": min_count,
+        "source": source,
+        "tokeniser": vocabulary.tokeniser,
+        "min_count": vocabulary.min_count,
         "train_split": train_split,
         "splits": _counts(records),
         "words": vocabulary.size,
-        "fingerprints": {
-            "vocabulary": vocabulary.fingerprint,
-            "frequencies": frequencies.fingerprint,
-            "captions": digest(lines.encode()),
-        },
-        "notes": [*annotations.notes, *notes, *more],
+        "fingerprints": prints,
+        "notes": list(notes),
+        **({} if images else {"images": False}),
     }
     vocabulary.save(folder / VOCABULARY)
     frequencies.save(folder / FREQUENCIES)

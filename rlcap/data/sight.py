@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from rlcap.components import STRICT, checked
 from rlcap.contracts import FeatureShape
 from rlcap.data.features import EncoderCard, FeatureStore
+from rlcap.data.no_features import NONE
 from rlcap.errors import CheckpointError
 from rlcap.files import write_text
 
@@ -59,6 +60,8 @@ class Sight:
 
     def __str__(self) -> str:
         card = self.encoder
+        if self.kind == NONE:
+            return "text without images"
         if self.kind == "pixels":
             return f"pictures of {card.size}x{card.size} pixels" if card else "pictures"
         words = [self.kind]

@@ -13,6 +13,7 @@ from rlcap.files import write_text
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIALS = (PAD, START, END, UNKNOWN)  # their ids are their places
 FORMAT = "rlcap vocabulary 1"
+ENDLESS = "without an end token"  # no word holds a space
 
 
 def fingerprint_of(*parts: str) -> str:
@@ -21,27 +22,35 @@ def fingerprint_of(*parts: str) -> str:
 
 
 class Vocabulary:
-    """A Codec over whole words. `entries` lists them by id, the four special tokens first."""
+    """A Codec over whole words. `entries` lists them by id, the four special tokens first.
 
-    pad, start, end, unknown = range(4)
-    banned = (pad, start, unknown)
+    `ends` is False where all captions have one length: then nobody says the end token, and `end` is None.
+    """
 
-    def __init__(self, words: Iterable[str], *, min_count: int = 1, tokeniser: str = TOKENISER) -> None:
+    pad, start, end_token, unknown = range(4)
+
+    def __init__(
+        self, words: Iterable[str], *, min_count: int = 1, tokeniser: str = TOKENISER, ends: bool = True
+    ) -> None:
         self.entries: tuple[str, ...] = (*SPECIALS, *words)
         self.min_count = min_count
         self.tokeniser = tokeniser
-        self.fingerprint = fingerprint_of(tokeniser, *self.entries)
+        self.end: int | None = self.end_token if ends else None
+        self.banned = (self.pad, self.start, self.unknown) if ends else tuple(range(len(SPECIALS)))
+        self.fingerprint = fingerprint_of(tokeniser, *self.entries, *([] if ends else [ENDLESS]))
         self._ids = {word: i for i, word in enumerate(self.entries) if i >= len(SPECIALS)}
         if len(self._ids) != len(self.entries) - len(SPECIALS):
             raise ValueError("a word stands twice")
 
     @staticmethod
-    def build(token_lists: Iterable[Sequence[str]], min_count: int, tokeniser: str = TOKENISER) -> "Vocabulary":
+    def build(
+        token_lists: Iterable[Sequence[str]], min_count: int, tokeniser: str = TOKENISER, ends: bool = True
+    ) -> "Vocabulary":
         """The words that occur at least `min_count` times: by count down, then in alphabetical order."""
         counts = Counter(word for words in token_lists for word in words)
         kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIALS]
         kept.sort(key=lambda word: (-counts[word], word))
-        return Vocabulary(kept, min_count=min_count, tokeniser=tokeniser)
+        return Vocabulary(kept, min_count=min_count, tokeniser=tokeniser, ends=ends)
 
     @property
     def size(self) -> int:
@@ -68,6 +77,7 @@ class Vocabulary:
             "tokeniser": self.tokeniser,
             "min_count": self.min_count,
             "words": self.entries,
+            **({"ends": False} if self.end is None else {}),
         }
         write_text(path, json.dumps(state, ensure_ascii=False, indent=0) + "\n")
 
@@ -83,7 +93,8 @@ class Vocabulary:
             raise DataError(f"{path}: is not a vocabulary of this version ('{FORMAT}'); {remedy}")
         match state:
             case {"words": [*words], "tokeniser": str(tokeniser), "min_count": int(min_count)} if _sound(words):
-                vocabulary = Vocabulary(words[len(SPECIALS) :], min_count=min_count, tokeniser=tokeniser)
+                kept, ends = words[len(SPECIALS) :], state.get("ends") is not False
+                vocabulary = Vocabulary(kept, min_count=min_count, tokeniser=tokeniser, ends=ends)
                 if vocabulary.fingerprint == state.get("fingerprint"):
                     return vocabulary
         raise DataError(f"{path}: was changed since it was written (fingerprint); {remedy}")

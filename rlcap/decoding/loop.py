@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcap.contracts import Memory, Policy, at_least_float32, caption_mask
+from rlcap.contracts import Memory, Policy, State, at_least_float32, caption_mask
 from rlcap.decoding.choosing import Sampling, drawn, likeliest
 from rlcap.decoding.constraints import Constraints, constrain
 
@@ -21,6 +21,7 @@ class Captions:
     choices: Tensor | None = None  # (B, N, T, …)
     attention: Tensor | None = None  # (B, N, T, R), on request
     distribution: Tensor | None = None  # (B, N, T, V), on request: the log-probabilities that words were chosen from
+    state: State | None = None  # of the rows, on request: before the policy has heard the last word
 
 
 def write(
@@ -34,11 +35,13 @@ def write(
     uniforms: Tensor | None = None,  # (B, N, T, 1 + policy.coins), needed for sampling: words first, then choices
     constraints: Constraints = Constraints(),  # noqa: B008  frozen
     forced: Tensor | None = None,  # (B, N, up to T) words that stand already; -1 where one is to be chosen
-    want: Collection[str] = (),  # "attention", "distribution"
+    after: Captions | None = None,  # go on with these, written up to some word, with their state
+    until: int | None = None,  # how many words to write now, of `length`; None: all
+    want: Collection[str] = (),  # "attention", "distribution", "state"
 ) -> Captions:
     """Captions of at most `length` words. There is no host synchronisation on an accelerator: all words are run."""
     codec, rows = policy.codec, images * n
-    state = policy.start(memory, n, length)
+    state = policy.start(memory, n, length) if after is None else after.state
     draws = None if uniforms is None else uniforms.reshape(rows, length, -1)
     device = draws.device if draws is not None else _device_of(policy)
     words = torch.full((rows, length), codec.pad, dtype=torch.long, device=device)
@@ -47,8 +50,15 @@ def write(
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
     given = None if forced is None else forced.flatten(0, 1)
     choices, attentions, distributions = [], [], []
+    first = 0
+    if after is not None:
+        first = after.words.shape[-1]
+        words[:, :first] = after.words.flatten(0, 1)
+        said = words[:, first - 1]
+        ended = ended if codec.end is None else (words == codec.end).any(-1)
 
-    for t in range(length):
+    t = first - 1
+    for t in range(first, length if until is None else until):
         coins = None if draws is None else draws[:, t, 1:]
         step = policy.step(said, state, memory, uniforms=coins, want=want)
         state = step.state
@@ -77,17 +87,21 @@ def write(
             if device.type == "cpu" and bool(ended.all()):
                 break
 
-    def stacked(steps: list[Tensor]) -> Tensor | None:
-        return torch.stack(steps, 1).unflatten(0, (images, n)) if steps else None
+    def stacked(name: str, steps: list[Tensor]) -> Tensor | None:
+        new = [torch.stack(steps, 1).unflatten(0, (images, n))] if steps else []
+        before: Tensor | None = getattr(after, name, None)
+        return torch.cat(new if before is None else [before, *new], 2) if new else before
 
-    words = words[:, : t + 1].unflatten(0, (images, n))
+    words, log_prob = words[:, : t + 1].unflatten(0, (images, n)), stacked("log_prob", log_probs)
+    assert log_prob is not None
     return Captions(
         words=words,
         mask=caption_mask(words, codec.end),
-        log_prob=torch.stack(log_probs, 1).unflatten(0, (images, n)),
-        choices=stacked(choices),
-        attention=stacked(attentions),
-        distribution=stacked(distributions),
+        log_prob=log_prob,
+        choices=stacked("choices", choices),
+        attention=stacked("attention", attentions),
+        distribution=stacked("distribution", distributions),
+        state=state if "state" in want else None,
     )
 
 

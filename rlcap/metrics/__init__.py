@@ -26,6 +26,8 @@ NAMES = {
     "cider": "CIDEr",
 }
 JAVA_NAMES = {"meteor": "METEOR", "spice": "SPICE"}  # evaluated on request only
+# Of sentences without images: nats a word, and how alike they are (rlcap.text_evaluation).
+LOWER_IS_BETTER = frozenset({"nll", "oracle_nll", "self_bleu_2", "self_bleu_3", "self_bleu_4", "self_bleu_5"})
 METRICS = ("bleu", "rouge_l", "cider_d")  # what evaluation shows unasked
 _SINGLE: dict[str, Callable[[Sequence[Words], Sequence[Sequence[Words]]], Result]] = {
     "rouge_l": rouge_l,

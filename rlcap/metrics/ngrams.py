@@ -21,10 +21,10 @@ class Result:
     per_image: NDArray[np.float64]  # (images,)
 
 
-def count_ngrams(words: Words) -> Counter[Ngram]:
-    """How often each n-gram of 1 to 4 words occurs."""
-    shifted = [words[i:] for i in range(ORDERS)]
-    return Counter(chain.from_iterable(zip(*shifted[:n], strict=False) for n in range(1, ORDERS + 1)))
+def count_ngrams(words: Words, orders: int = ORDERS) -> Counter[Ngram]:
+    """How often each n-gram of 1 to 4 (or `orders`) words occurs."""
+    shifted = [words[i:] for i in range(orders)]
+    return Counter(chain.from_iterable(zip(*shifted[:n], strict=False) for n in range(1, orders + 1)))
 
 
 def check_pairs(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> None:

@@ -24,7 +24,7 @@ BITS = 62  # of a mask in one int64, so that a sum of two and a carry fits; long
 FULL = 2**BITS - 1
 
 
-def said_words(candidates: Candidates, end: int, *, end_token: bool = False) -> Tensor:
+def said_words(candidates: Candidates, end: int | None, *, end_token: bool = False) -> Tensor:
     """(B, N, T): the words that count, `end` only on request, and NOTHING elsewhere; T is at least 1."""
     words, lengths = candidates.words, candidates.lengths
     if words.device.type == "cpu":
@@ -32,7 +32,7 @@ def said_words(candidates: Candidates, end: int, *, end_token: bool = False) -> 
     if words.shape[-1] == 0:
         words = functional.pad(words, (0, 1))
     count = torch.arange(words.shape[-1], device=words.device) < lengths[..., None]
-    return words.masked_fill(~(count if end_token else count & (words != end)), NOTHING)
+    return words.masked_fill(~(count if end_token or end is None else count & (words != end)), NOTHING)
 
 
 def number_ngrams(said: Tensor, n: int) -> list[tuple[Tensor, Tensor]]:
@@ -89,7 +89,7 @@ class PackedWords:
         owner = np.repeat(np.arange(len(captions)), lengths)
         place = np.arange(len(word)) - np.repeat(lengths.cumsum() - lengths, lengths)
         known, empty = word != vocabulary.unknown, np.flatnonzero(lengths == 0)
-        ends, empties = np.full(len(captions), vocabulary.end), np.full(len(empty), EMPTY)
+        ends, empties = np.full(len(captions), vocabulary.end_token), np.full(len(empty), EMPTY)
         word = np.concatenate([word[known], ends, empties])
         owner = np.concatenate([owner[known], np.arange(len(captions)), empty])
         place = np.concatenate([place[known], lengths, np.zeros_like(empty)])

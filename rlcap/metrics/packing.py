@@ -85,7 +85,7 @@ def _pack(references: References, end_token: bool) -> PackedReferences:
     trie = list(_trie(frequencies, numbers))
     text = _Text(references, numbers, end_token)
     codec = [NOWHERE] * len(SPECIALS) + [numbers.get(word, NOWHERE) for word in vocabulary.entries[len(SPECIALS) :]]
-    codec[vocabulary.end] = numbers.get(END, NOWHERE)
+    codec[vocabulary.end_token] = numbers.get(END, NOWHERE)
 
     factor, known, counts = _keys(trie, text, frequencies, exact=len(numbers) + NOWHERE < FIELD)
     values, rarities = np.unique(counts, return_inverse=True)
@@ -98,7 +98,7 @@ def _pack(references: References, end_token: bool) -> PackedReferences:
 
     return PackedReferences(
         end_token=end_token,
-        end=vocabulary.end,
+        end=vocabulary.end_token,
         factor=factor,
         numbers=torch.tensor(codec, device=device),
         ngrams=ngrams.to(device),

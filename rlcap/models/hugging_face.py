@@ -64,6 +64,7 @@ class HuggingFace(Policy):
             )
         self.codec: Subwords = Subwords(model, found)
         self.project = getattr(found, "enc_to_dec_proj", None) or nn.Identity()
+        self.name = model
         self.first = self.decoder.config.pad_token_id + 1 if kind == "roberta" else 0  # the position of a first word
 
     def remember(self, features: Features) -> Memory:
@@ -81,6 +82,7 @@ class HuggingFace(Policy):
         return {"regions": _pairs(found.past_key_values.cross_attention_cache), "mask": mask}
 
     def start(self, memory: Memory, n: int, length: int) -> State:
+        self._check(length)
         regions = tree_map(lambda tensor: tensor.repeat_interleave(n, 0), memory["regions"])
         said = tree_map(lambda tensor: tensor.new_zeros(*tensor.shape[:2], length, tensor.shape[3]), regions)
         position = torch.zeros(n * len(memory["mask"]), dtype=torch.long, device=memory["mask"].device)
@@ -120,6 +122,7 @@ class HuggingFace(Policy):
         _, n, length = words.shape
         before = F.pad(words[..., :-1], (1, 0), value=self.codec.start).flatten(0, 1)  # (rows, T)
         position = torch.arange(length, device=words.device).expand_as(before)
+        self._check(length)
         regions = self.start(memory, n, 0)["regions"]
         said, _ = self._decode(before, position, torch.ones_like(before), regions, memory["mask"])
         return Scores.of_logits(said, words, want)
@@ -129,6 +132,14 @@ class HuggingFace(Policy):
         moving = dict(state)
         still = {"regions": moving.pop("regions")} if len(rows) == len(state["position"]) else {}
         return {**super().select(moving, rows), **still}
+
+    def _check(self, length: int) -> None:
+        places = self.decoder.config.max_position_embeddings - self.first
+        if length > places:
+            raise ConfigError(
+                f"policy.model={self.name}: has positions for {places} tokens, and captions of {length} were asked "
+                f"for; set decoding.length, trainer.rollout.length or data.max_words to {places} or less"
+            )
 
     def _decode(
         self, words: Tensor, position: Tensor, heard: Tensor, regions: Any, mask: Tensor, said: Any = ()
@@ -228,7 +239,15 @@ def _load(name: str) -> Any:
     kind = _read("AutoConfig", name, "policy").model_type
     if kind not in CLASSES:
         raise ConfigError(f"policy.model={name}: is a {kind}; this adapter takes {', '.join(CLASSES)}")
-    return _read(CLASSES[kind], name, "policy", dtype=torch.float32)
+    found, told = _read(CLASSES[kind], name, "policy", dtype=torch.float32, output_loading_info=True)
+    missing = sorted(key for key in told["missing_keys"] if "pooler." not in key)  # nothing here asks a pooler
+    if missing:
+        more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise ConfigError(
+            f"policy.model={name}: its weights lack {missing[0]}{more}, which would be random; give the checkpoint of "
+            "a whole captioner, eyes and speech"
+        )
+    return found
 
 
 def _read(kind: str, name: str, section: str, **settings: Any) -> Any:

@@ -57,7 +57,8 @@ class TorchvisionEncoder(Resting):
         names = layers or (layer or self.layer,)
         for name in names:
             if name not in known:
-                raise ConfigError(f"no layer={name!r}; there are {', '.join(known)}")
+                option = "layers" if layers else "layer"
+                raise ConfigError(f"no {option}={name!r}; there are {', '.join(known)}")
         deepest = max(names, key=lambda name: known[name].end)
         last = known[deepest]
         self.ends = {known[name].end for name in names}

@@ -1,5 +1,6 @@
 """Word vectors that were trained on other texts (GloVe, word2vec), as the first values of a policy's embedding."""
 
+import inspect
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import nn
 
 from rlcap.contracts import Policy
 from rlcap.errors import ConfigError, DataError
+from rlcap.models.seeing import Seeing
 from rlcap.progress import track
 
 EMBEDDING = "embed"  # by convention the name of a policy's nn.Embedding of words
@@ -24,7 +26,7 @@ def fill_embedding(policy: Policy, path: Path) -> str:
         if len(vector) != embedding.embedding_dim:
             raise ConfigError(
                 f"{path}: its vectors are {len(vector)} wide, the policy's embedding {embedding.embedding_dim}; "
-                f"set policy.embedding={len(vector)}"
+                f"set policy.{_width_of(policy)}={len(vector)}"
             )
         if word not in found:
             found.add(word)
@@ -47,6 +49,13 @@ def _embedding_of(policy: Policy, path: Path) -> nn.Embedding:
             f"self.{EMBEDDING} = nn.Embedding(codec.size, …), or leave word_vectors out"
         )
     return found[0]
+
+
+def _width_of(policy: Policy) -> str:
+    """The setting that says how wide words are."""
+    inner = policy.policy if isinstance(policy, Seeing) else policy
+    settings = inspect.signature(type(inner)).parameters
+    return next((name for name in ("embedding", "width") if name in settings), "embedding")
 
 
 def _vectors(path: Path, wanted: dict[str, int]) -> Iterator[tuple[str, list[float]]]:
