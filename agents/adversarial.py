@@ -40,6 +40,7 @@ from rlcap.contracts import Batch, Candidates, Course, Judgement, Policy, entrop
 from rlcap.decoding.uniforms import keyed_uniforms
 from rlcap.errors import ComponentError, ConfigError
 from rlcap.models.discriminators import Discriminator
+from rlcap.models.seeing import Seeing
 
 NO_REWARD = "reward/total"  # of a recipe without rewards
 Portion = Annotated[float, Ge(0), Le(1)]
@@ -90,8 +91,11 @@ class Adversarial:
             )
         self.policy, self.course, self.drawing, self.playouts = policy, course, rollout, playouts
         self.turns, self.reward, self.metric_share = turns, reward, metric_share
-        self.discriminator = _inside(policy)
-        self.horizon: int = getattr(policy, "horizon", 0) if getattr(policy, "manages", False) else 0  # 0: no goals
+        writer = policy.policy if isinstance(policy, Seeing) else policy
+        self.discriminator = _inside(writer)
+        if writer is not policy and self.discriminator.of_image is not None:
+            raise ConfigError("policy.discriminator.sees_image: needs features; extract them, or set it false")
+        self.horizon: int = getattr(writer, "horizon", 0) if getattr(writer, "manages", False) else 0  # 0: no goals
         self.intrinsic = intrinsic if self.horizon else 0.0
         self.attention_penalty = attention_penalty
         self.steps = discriminator_steps

@@ -19,7 +19,7 @@ from rlcap.files import write_text
 from rlcap.metrics import JAVA_NAMES, METRICS, NAMES, evaluate_captions
 from rlcap.metrics.cider import cider_d
 from rlcap.metrics.diversity import health
-from rlcap.metrics.pointing import Pointing, pointing
+from rlcap.metrics.pointing import Pointing, movement, pointing
 from rlcap.progress import track
 
 IMAGES_AT_ONCE = 50
@@ -133,6 +133,14 @@ def evaluate(
     )
 
 
+@dataclass(frozen=True)
+class Looks:
+    """Where a policy looks while it hears the references."""
+
+    pointing: Pointing
+    moved: float  # see rlcap.metrics.pointing.movement; mean over captions
+
+
 @torch.inference_mode()
 def point(
     policy: Policy,
@@ -142,13 +150,13 @@ def point(
     grid: tuple[int, int],
     device: torch.device,
     max_words: int,
-) -> Pointing | None:
+) -> Looks | None:
     """Where attention goes while the references' object words are said, against the objects' known places.
 
     None for a policy without attention or records that name no objects.
     """
     policy.eval()
-    found = []
+    found, moved = [], []
     for first in range(0, len(rows), IMAGES_AT_ONCE):
         some = slice(first, first + IMAGES_AT_ONCE)
         captions = [_ids(tokens, policy, max_words) for tokens in split.tokens[some]]
@@ -159,12 +167,13 @@ def point(
         if attention is None:
             return None
         looks = attention.float().cpu().numpy()
-        for record, look in zip(split.records[some], looks, strict=True):
+        for record, look, said in zip(split.records[some], looks, captions, strict=True):
             boxes = [thing.box for thing in record.objects]
+            moved += [movement(of_caption[: len(ids)]) for of_caption, ids in zip(look, said, strict=False)]
             for mentions, of_caption in zip(record.mentions, look, strict=False):
                 within = [(word, thing) for word, thing in mentions if word < len(of_caption)]
                 found.append(pointing(of_caption, within, boxes, grid))
-    return Pointing.total(found) if found else None
+    return Looks(Pointing.total(found), float(np.mean(moved))) if found else None
 
 
 def _ids(tokens: Sequence[Sequence[str]], policy: Policy, max_words: int) -> list[list[int]]:

@@ -26,10 +26,9 @@ from rlcap.data.vocabulary import Vocabulary
 from rlcap.decoding.decode import decode
 from rlcap.devices import choose_device
 from rlcap.errors import CheckpointError, ConfigError, DataError
-from rlcap.evaluation import Evaluation, evaluate, point
+from rlcap.evaluation import Evaluation, Looks, evaluate, point
 from rlcap.files import atomic_folder
 from rlcap.materials import features_of
-from rlcap.metrics.pointing import Pointing
 from rlcap.models.encoders import frozen_encoder, weights_hash
 from rlcap.models.ensemble import Ensemble
 from rlcap.models.scorers import load_scorer
@@ -122,8 +121,8 @@ class Run:
         with_others: Sequence["Run"] = (),
         metrics: Sequence[str] = (),
         **decoding: Any,
-    ) -> tuple[Evaluation, Pointing | None]:
-        """The metrics of a split (the recipe's own, unless named), and how well attention points where that is known.
+    ) -> tuple[Evaluation, Looks | None]:
+        """The metrics of a split (the recipe's own, unless named), and where attention goes, if that can be judged.
 
         `with_others` decodes with the mean of several runs' distributions; `metrics`: "meteor", "spice", "cider" too.
         """
@@ -149,10 +148,10 @@ class Run:
         rows = rows_for(experiment, store, chosen)
         result = evaluate(policy, store, rows, chosen, prepared.frequencies, settings, self.device, seed, metrics)
         grid = self.policy.encoder.shape.grid if isinstance(self.policy, Seeing) else store.shape.grid
-        pointed = None
+        looks = None
         if grid is not None and any(record.mentions for record in chosen.records):
-            pointed = point(self.policy, store, rows, chosen, grid, self.device, where.max_words)
-        return result, pointed
+            looks = point(self.policy, store, rows, chosen, grid, self.device, where.max_words)
+        return result, looks
 
     def check(self, data: DataSet, store: FeatureStore) -> None:
         """Refuses words and features that this policy was not trained on."""

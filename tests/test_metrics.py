@@ -17,7 +17,7 @@ from rlcap.data.tokens import tokenise
 from rlcap.errors import ConfigError, DataError
 from rlcap.metrics import NAMES, evaluate_captions
 from rlcap.metrics.cider import CiderReferences, cider, cider_d
-from rlcap.metrics.pointing import Pointing, cells_of, pointing
+from rlcap.metrics.pointing import Pointing, cells_of, movement, pointing
 
 EXACT = 1e-9  # both sides add the same few hundred doubles, perhaps in another order: the worst seen is 4e-15
 
@@ -182,6 +182,12 @@ def test_pointing_scores_hits_mass_and_chance() -> None:
     three = Pointing(words=3, accuracy=1.0, mass=0.5, chance=0.25)
     assert Pointing.total([three, Pointing(1, 0.0, 0.1, 0.65)]) == Pointing(4, 0.75, pytest.approx(0.4), 0.35)
     assert Pointing.total([]) == Pointing(0, 0.0, 0.0, 0.0)
+
+
+def test_movement_is_what_leaves_its_place_from_word_to_word() -> None:
+    gaze = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]])
+    assert movement(gaze) == pytest.approx((1 + 0.5 + 0) / 3)
+    assert movement(gaze[:1]) == 0.0
 
 
 def test_pointing_refuses_attention_off_the_grid() -> None:

@@ -103,8 +103,8 @@ def test_a_language_model_learns_the_oracle(run, oracle):
     best = rlcap.load(run, device="cpu", checkpoint="best")
     weights = [json.loads((run / "checkpoints" / which / "meta.json").read_text()) for which in ("best", "last")]
     assert [meta["update"] for meta in weights] == [60, 60], "lower is better"
-    result, pointed = best.evaluate("dev")
-    assert pointed is None
+    result, looks = best.evaluate("dev")
+    assert looks is None
     assert result.corpus["oracle_nll"] == pytest.approx(last["eval/dev/oracle_nll"], abs=1e-5)
     judge = OracleLSTM(read_weights(oracle.oracle))
     said = torch.tensor([list(map(int, sentence.split())) for sentence in result.captions])

@@ -127,10 +127,11 @@ def test_load_caption_evaluate_export(run, scenes, tmp_path):
     best = load_file(run / "checkpoints" / "best" / "weights.safetensors")
     mine = {f"policy.{key}": value for key, value in loaded.policy.state_dict().items()}
     assert equal(mine, best)
-    result, pointed = loaded.evaluate("test")
+    result, looks = loaded.evaluate("test")
     assert result.corpus.keys() >= {"bleu_4", "rouge_l", "cider_d", "cider_d_training"}
-    assert pointed is not None
-    assert pointed.words >= 100
+    assert looks is not None
+    assert looks.pointing.words >= 100
+    assert 0 < looks.moved < 1
     files = write_images(tmp_path / "pictures", DataSet.load(scenes).split("test").records, 3)
     captions = [loaded.caption(file)[0] for file in files]
     assert captions == result.captions[:3], "from a PNG as from the data set"

@@ -30,6 +30,7 @@ COMMANDS = {
     "score": "score any tool's captions against references, without a model",
     "correlate": "how well metrics agree with human judgements",
     "caption": "caption images",
+    "goals": "where a LeakGAN captioner's goals and gazes turn, and whether together",
     "check-reward": "try a reward on made-up scenes: problems, time, range",
     "check-env": "try an environment: gymnasium's contract, masks, both forms",
     "check-policy": "try a policy on tiny features: shapes, score against step, gradients",

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     others = [load(path, arguments.device, arguments.checkpoint) for path in arguments.ensemble]
     album = _album(main, arguments) if arguments.sheet else None
     settings = given(arguments)
-    result, pointed = main.evaluate(
+    result, looks = main.evaluate(
         arguments.split, arguments.data, arguments.features, others, arguments.metrics, **settings
     )
     folder = Path(arguments.out) if arguments.out else main.folder / "captions"
@@ -64,10 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{main.folder} on {result.split} ({len(result.captions)} {result.unit}), x100")
     print(result.table())
-    if pointed is not None:
+    if looks is not None:
+        pointed = looks.pointing
         print(
             f"attention on the named object: {pointed.mass:.0%} of it, its peak {pointed.accuracy:.0%} of the time "
-            f"(chance {pointed.chance:.0%}; {pointed.words} words that name an object)"
+            f"(chance {pointed.chance:.0%}; {pointed.words} words that name an object); "
+            f"{looks.moved:.0%} of it moves from word to word"
         )
     if album is not None:
         print(f"the best and the worst: {arguments.sheet}")

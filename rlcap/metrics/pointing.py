@@ -63,6 +63,13 @@ def pointing(
     return Pointing.total(parts)
 
 
+def movement(attention: NDArray[np.floating]) -> float:
+    """(T, R), distributions over regions: how much goes elsewhere from word to word (total variation), 0 to 1."""
+    if len(attention) < 2:
+        return 0.0
+    return float(np.abs(np.diff(attention.astype(np.float64), axis=0)).sum(-1).mean() / 2)
+
+
 def cells_of(box: Box, grid: tuple[int, int]) -> NDArray[np.bool_]:
     """(h·w,): the cells of a box, at least one."""
     height, width = grid

@@ -1,9 +1,9 @@
 """A policy together with the encoder that is trained along with it: pixels in, captions out."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlcap.contracts import Encoder, Features, Memory, Policy, Scores, State, Step
 
@@ -16,6 +16,13 @@ class Seeing(Policy):
         self.policy = policy
         self.encoder = encoder
         self.codec, self.coins = policy.codec, policy.coins
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The policy may leave some of its own out."""
+        for name, part in (("policy", self.policy), ("encoder", self.encoder)):
+            yield from part.named_parameters(f"{prefix}{'.' if prefix else ''}{name}", recurse, remove_duplicate)
 
     def remember(self, features: Features) -> Memory:
         if features.pixels is None:
