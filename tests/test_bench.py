@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rlcap import progress
-from rlcap.bench import packing, timing
+from rlcap.bench import leakgan, packing, timing
 from rlcap.bench.captions import CaptionBatch, made_up, make_batch, prepared
 from rlcap.bench.packing import measure_coco_packing, measure_packing
 from rlcap.bench.rewards import REWARDS, measure_rewards
@@ -198,6 +198,18 @@ def test_the_sru_command(capsys):
     for wrong in ("64x512", "64x0x20"):
         assert main(["bench", "sru", "--shape", wrong]) == 2
         assert "'0' is no number" in (said := capsys.readouterr().err) or f"'{wrong}' is not like" in said
+
+
+def test_an_adversarial_update_by_part():
+    size = leakgan.Size(words=12, rows=2, length=6, playouts=3, hidden=2, maps=16)
+    rows = {row.name.strip(): row for row in leakgan.measure_leakgan([(CPU, 1)], size=size, seconds=0)}
+    whole, parts = rows["an adversarial update"], [rows[name] for name in ("drawing", "playouts")]
+    assert whole.ms > max(part.ms for part in parts)
+    assert rows["drawing"].words_per_second * rows["drawing"].ms / 1e3 == pytest.approx(2 * 6)
+    # The drawn ones lead; three ends of each prefix of four words have two words more.
+    assert rows["playouts"].words_per_second * rows["playouts"].ms / 1e3 == pytest.approx(2 * (6 + 3 * 2))
+    training, plain = rows["leakgan: training"], rows["soft attention: training"]
+    assert (plain.ratio, training.ratio) == (1, pytest.approx(training.ms / plain.ms))
 
 
 @pytest.mark.parametrize("wrong", [["--threads", "0"], ["--batch", "x"], ["--device", "abacus"], ["--data", "nowhere"]])

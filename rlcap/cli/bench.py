@@ -165,6 +165,34 @@ def _sru(arguments: argparse.Namespace) -> None:
     print("\nTimes are medians, and between brackets the quartiles, over rounds in which all take turns.")
 
 
+def _add_leakgan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=_positive, default=64, metavar="N", help="sentences, or images, at once (64)")
+    parser.add_argument("--playouts", type=_positive, default=16, metavar="N", help="of each prefix (16)")
+    parser.add_argument("--hidden", type=_positive, default=32, metavar="N", help="units on text; captioners: 8N (32)")
+    parser.add_argument("--seconds", type=float, default=30, metavar="S", help="of rounds, text and captioners (30)")
+
+
+def _leakgan(arguments: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    from rlcap.bench.leakgan import Size, measure_leakgan
+
+    settings = _settings(arguments)
+    size = Size(rows=arguments.rows, playouts=arguments.playouts, hidden=arguments.hidden)
+    rows = measure_leakgan(settings, size=size, seconds=arguments.seconds)
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    print(f"{_machine(settings)}\n{size.rows} sentences of {size.length} words, {size.playouts} playouts a prefix\n")
+    lines = [("what", "device", "threads", "ms", "words a second", "times soft attention")]
+    for row in rows:
+        words = "" if row.words_per_second is None else f"{row.words_per_second:,.0f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        lines.append((row.name, row.device, str(row.threads), _time(row.ms, row.spread), words, ratio))
+    print(_table(lines))
+
+
 def _settings(arguments: argparse.Namespace) -> "Sequence[tuple[torch.device, int]]":
     """Devices with numbers of threads, which matter on the CPU alone."""
     import torch
@@ -250,6 +278,7 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 BENCHES = {
+    "leakgan": Bench("an adversarial update by part, and LeakGAN's captioner", _add_leakgan_options, _leakgan),
     "rewards": Bench("rewards next to plain-Python scorers", _add_reward_options, _rewards),
     "sru": Bench("the SRU next to torch's LSTM and GRU", _add_sru_options, _sru),
     "variance": Bench("the noise of the policy gradient under each baseline", _add_variance_options, _variance),
