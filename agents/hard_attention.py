@@ -5,15 +5,17 @@ gazes s that the policy draws. Its gradient is estimated by REINFORCE (eq. 11-12
     d log p(y_t | s)  +  lambda_r A_t d log p(s_t)  +  lambda_e d H[s_t].
 The paper gives every gaze the credit of the whole caption. A gaze cannot change the words before it, so here A_t is
 the sum over the words from t on of log p - b, b the average word of earlier updates, each a tenth forgotten: the same
-gradient in the mean, with less noise. The first update, which has no b yet, takes its own. With lambda_r 1 and
-lambda_e 0 this is the bound's own gradient; its noise can drown what captions with the mean in sight teach the gaze,
-hence a smaller lambda_r. It serves every policy that makes choices besides words.
+gradient in the mean, with less noise. The first update, which has no b yet, takes its own. Where A is wider than a nat
+it is divided by its deviation (Mnih & Gregor 2014, https://arxiv.org/abs/1402.0030, section 2.3), so that long captions
+of many words need no other lambda_r. With lambda_r 1 and lambda_e 0 this is, but for that scale, the bound's own
+gradient; its noise can drown what captions with the mean in sight teach the gaze, hence a smaller lambda_r. It serves
+every policy that makes choices besides words.
 
 The curves that it logs:
 - `loss/cross_entropy`: nats a word of the training captions behind drawn gazes: the bound, but for its sign.
 - `baseline/average`: b, nats a word. It rises with the bound.
-- `advantage/deviation`: of A, nats. Most of it is what captions differ by, whatever the gaze: its share of the gradient
-  averages out over more captions or more location samples.
+- `advantage/deviation`: of A, nats, before it is scaled. Most of it is what captions differ by, whatever the gaze: its
+  share of the gradient averages out over more captions or more location samples.
 - `gaze/entropy`: nats; log R is a gaze that may fall anywhere, 0 one that always falls on the same region.
 - `gaze/moved`: how much of the gaze's probability goes elsewhere from word to word (total variation), from 0 to 1. With
   no doubt about where to look it is the share of words at which the gaze moves. Near 0 the gaze has come to a
@@ -75,13 +77,14 @@ class VariationalBound:
         mean = losses.masked_mean(likelihood, mask)
         before = mean if self.average is None else self.average.to(mean)
         to_come = (likelihood - before).masked_fill(~mask, 0).flip(-1).cumsum(-1).flip(-1)
-        bound = scores.log_prob + self.lambda_r * to_come * scores.choice_log_prob
+        deviation = losses.masked_mean(to_come.square(), mask).sqrt()
+        bound = scores.log_prob + self.lambda_r * to_come / deviation.clamp_min(1) * scores.choice_log_prob
         loss = -losses.masked_mean(bound + self.lambda_e * scores.choice_entropy, mask)
         self.average = self.momentum * before + (1 - self.momentum) * mean
         return {
             "loss/cross_entropy": -mean,
             "baseline/average": self.average,
-            "advantage/deviation": losses.masked_mean(to_come.square(), mask).sqrt(),
+            "advantage/deviation": deviation,
             **gaze_curves(scores.attention, mask),
             **self.descent.step(loss),
         }
