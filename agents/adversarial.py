@@ -11,8 +11,9 @@ The curves that it logs, besides those of rlcap.agents.curves:
 - `loss/manager`: minus the cosine of goals and what the leaked feature did then; weighed by rewards in adversarial
   updates.
 - `loss/worker`: its gradient is what matters; its value says nothing.
-- `discriminator/loss`; `discriminator/real`, `/generated`, `/mismatched`: the share of each kind that it judges right.
-  All near 1 for long: it has won, and its rewards carry little; all near a half: it has nothing to say.
+- `discriminator/loss`; `discriminator/real`, `/generated`, `/mismatched`: the share of each kind that it judges right,
+  and `discriminator/accuracy`, their mean. Near 1 for long: it has won, and its rewards carry little; near a half: it
+  has nothing to say.
 - `reward/drawn`: the mean probability that it gives to drawn captions. `reward/spread`: their deviation in the batch.
 - `reward/rank_correlation`: of what the policy was paid with that probability, over whole captions. 1 for ranked
   rewards; about 0 for the controls, whose rewards say nothing.
@@ -42,6 +43,8 @@ from rlcap.errors import ComponentError, ConfigError
 from rlcap.models.discriminators import Discriminator
 from rlcap.models.seeing import Seeing
 
+DESCENTS = ("descent", "reinforcing", "judging")
+PLAYOUT_SEED, NOISE_SEED = 10**6, 2 * 10**6  # apart from the seeds that people give
 NO_REWARD = "reward/total"  # of a recipe without rewards
 Portion = Annotated[float, Ge(0), Le(1)]
 
@@ -58,13 +61,18 @@ class Turns:
         turn = (update - self.pretraining) % (self.adversarial + self.likelihood)
         return update >= self.pretraining and turn < self.adversarial
 
+    def count(self, updates: int) -> int:
+        """How many of the first `updates` are adversarial."""
+        return sum(map(self.is_adversarial, range(updates)))
+
 
 class Adversarial:
     """`reward`: "ranked" is LeakGAN's (eq. 11), "plain" SeqGAN's probability. The others are controls: "random" ranks
     noise, and "unsorted" pays by the place in the batch, as the published code of LeakGAN does.
 
     The Worker is paid by the goals (eq. 9), to the share `intrinsic`, and for the rest as the Manager is. A recipe's
-    own rewards of whole captions, ranked too, make up `metric_share` of what the discriminator's would be.
+    own rewards of whole captions, ranked too, make up `metric_share` of what the discriminator's would be. So with
+    `intrinsic: 1`, the paper's way, `reward` reaches the words through the Manager's goals alone.
     """
 
     def __init__(
@@ -72,7 +80,7 @@ class Adversarial:
         policy: Policy,
         course: Course,
         *,
-        rollout: Drawing = Drawing(samples=1, graph="scored"),  # noqa: B008  frozen
+        rollout: Drawing = Drawing(samples=1),  # noqa: B008  frozen; `graph` does not matter: draws are always scored
         playouts: Playouts = Playouts(),  # noqa: B008  frozen
         turns: Turns = Turns(),
         reward: Literal["ranked", "plain", "random", "unsorted"] = "ranked",
@@ -81,7 +89,8 @@ class Adversarial:
         metric_share: Portion = 0.0,
         discriminator_steps: NotNegative = 1,  # an update
         discriminator_optimiser: Optimiser = Optimiser(lr=1e-3),  # noqa: B008  frozen
-        optimiser: Optimiser = Optimiser(lr=1e-3),  # noqa: B008  frozen
+        optimiser: Optimiser = Optimiser(lr=1e-3),  # noqa: B008  of likelihood
+        adversarial_optimiser: Optimiser = Optimiser(lr=1e-4),  # noqa: B008  it has momenta of its own
     ) -> None:
         if (metric_share > 0) != (course.judge is not None):
             raise ConfigError(
@@ -97,18 +106,29 @@ class Adversarial:
             raise ConfigError("policy.discriminator.sees_image: needs features; extract them, or set it false")
         self.horizon: int = getattr(writer, "horizon", 0) if getattr(writer, "manages", False) else 0  # 0: no goals
         self.intrinsic = intrinsic if self.horizon else 0.0
+        if metric_share and self.intrinsic == 1:
+            raise ConfigError(
+                f"trainer.metric_share={metric_share}: with trainer.intrinsic=1 words earn by the goals alone; lower it"
+            )
         self.attention_penalty = attention_penalty
         self.steps = discriminator_steps
         self.captions = CaptionCurves(policy.codec)
-        self.descent = Descent(policy, optimiser, course.updates)
+        adversarial = turns.count(course.updates)
+        self.descent = Descent(policy, optimiser, course.updates - adversarial)
+        self.reinforcing = Descent(policy, adversarial_optimiser, adversarial)
         self.judging = Descent(self.discriminator, discriminator_optimiser, course.updates * discriminator_steps)
+
+    @property
+    def done(self) -> int:
+        """Updates so far."""
+        return self.descent.done + self.reinforcing.done
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         return {"policy": self.policy}  # the discriminator among it
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        adversarial = self.turns.is_adversarial(self.descent.done)
+        adversarial = self.turns.is_adversarial(self.done)
         drawn = [self._draw(batch, step) for step in range(max(self.steps, int(adversarial)))]
         curves = self._reinforce(batch, drawn[0]) if adversarial else self._imitate(batch)
         for rollout in drawn[: self.steps]:
@@ -143,8 +163,8 @@ class Adversarial:
                 rollout,
                 batch.images,
                 self.playouts,
-                seed=self.course.seed + 1,
-                update=self.descent.done,
+                seed=self.course.seed + PLAYOUT_SEED,
+                update=self.done,
             )
             scored = rescore(self.policy, rollout, want=["extras"])
         paid = self._paid(probable, rollout)
@@ -167,14 +187,14 @@ class Adversarial:
                 "goals/cosine": goal_cosine(goals.detach(), mask),
             }
         worker = losses.policy_gradient(scored.log_prob, _centred(credit, mask), mask, self.drawing.length)
-        return curves | {"loss/worker": worker.detach()} | self.descent.step(loss + worker)
+        return curves | {"loss/worker": worker.detach()} | self.reinforcing.step(loss + worker)
 
     def _paid(self, probable: Tensor, rollout: Rollout) -> Tensor:
         """(B, N, P) probabilities -> what they are worth."""
         flat = probable.flatten(0, 1)
         if self.reward == "random":
             keys = torch.arange(len(flat), device=flat.device)
-            flat = keyed_uniforms(self.course.seed + 2, self.descent.done, keys, 1, flat.shape[1])[:, 0, :, 0]
+            flat = keyed_uniforms(self.course.seed + NOISE_SEED, self.done, keys, 1, flat.shape[1])[:, 0, :, 0]
         elif self.reward == "unsorted":
             flat = -torch.arange(len(flat), device=flat.device)[:, None].expand_as(flat).float()
         paid = flat if self.reward == "plain" else losses.ranked(flat)
@@ -190,33 +210,39 @@ class Adversarial:
     def _draw(self, batch: Batch, step: int) -> Rollout:
         self.policy.eval()
         with self.course.autocast():
-            update = self.descent.done * max(1, self.steps) + step
+            update = self.done * max(1, self.steps) + step
             judge = self.course.judge or _nothing
             return roll_out(self.policy, batch, judge, self.drawing, seed=self.course.seed, update=update)
 
     def _discriminate(self, batch: Batch, rollout: Rollout) -> dict[str, Tensor]:
-        discriminator = self.discriminator.train()
+        """People's captions with unknown words do not count: a policy cannot say them, and they would give it away."""
+        discriminator, codec = self.discriminator.train(), self.policy.codec
+        banned = torch.tensor([word for word in codec.banned if word != codec.pad], device=batch.words.device)
+        counts = ~torch.isin(batch.words, banned).any(-1)
         with self.course.autocast():
             seen = discriminator.remember(batch.features)
             real = judged(discriminator, seen, batch.words, batch.mask)
             others = {"generated": judged(discriminator, seen, rollout.words, rollout.mask)}
             if seen is not None and len(seen) > 1:
                 others["mismatched"] = judged(discriminator, seen.roll(1, 0), batch.words, batch.mask)
-        loss = losses.discrimination(real.float(), [logits.float() for logits in others.values()])
+        weights = {kind: counts if kind == "mismatched" else torch.ones_like(each > 0) for kind, each in others.items()}
+        loss = losses.discrimination(real, counts, [(others[kind], weights[kind]) for kind in others])
         self.judging.step(loss)
         discriminator.eval()
-        right = {"real": real > 0, **{kind: logits < 0 for kind, logits in others.items()}}
+        right = {kind: losses.masked_mean((each < 0).float(), weights[kind]) for kind, each in others.items()}
+        right["real"] = losses.masked_mean((real > 0).float(), counts)
         return {
             "discriminator/loss": loss.detach(),
-            **{f"discriminator/{kind}": each.float().mean() for kind, each in right.items()},
+            "discriminator/accuracy": torch.stack(list(right.values())).mean(),
+            **{f"discriminator/{kind}": share for kind, share in right.items()},
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"descent": self.descent.state_dict(), "judging": self.judging.state_dict()}
+        return {name: getattr(self, name).state_dict() for name in DESCENTS}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.descent.load_state_dict(state["descent"])
-        self.judging.load_state_dict(state["judging"])
+        for name in DESCENTS:
+            getattr(self, name).load_state_dict(state[name])
 
 
 def goal_cosine(goals: Tensor, mask: Tensor) -> Tensor:
@@ -243,9 +269,10 @@ def _nothing(candidates: Candidates) -> Judgement:
 
 
 def _centred(credit: Tensor, mask: Tensor) -> Tensor:
-    """Less the mean of the captions at the same word, which takes noise away and 1/n of the gradient."""
-    mean = credit.masked_fill(~mask, 0).sum((0, 1)) / mask.sum((0, 1)).clamp_min(1)
-    return credit - mean
+    """Less the mean of the other captions at the same word: less noise, the same gradient. Alone it stays as it is."""
+    known = credit.masked_fill(~mask, 0)
+    others = (mask.sum((0, 1)) - 1).clamp_min(1)
+    return credit - (known.sum((0, 1)) - known) / others
 
 
 def _of_rewards(probable: Tensor, paid: Tensor) -> dict[str, Tensor]:

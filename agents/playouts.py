@@ -98,9 +98,10 @@ def _branched(policy: Policy, captions: Captions, n: int, count: int) -> Caption
 
 
 def judged(discriminator: Discriminator, seen: Memory, words: Tensor, mask: Tensor) -> Tensor:
-    """Whole captions (B, N, T) -> (B, N) logits."""
-    leaked = discriminator.leak(words.flatten(0, 1)).unflatten(0, words.shape[:2])
-    return discriminator.judge(at_end(leaked, mask.sum(-1)), seen)
+    """Whole captions (B, N, T) -> (B, N) logits. Not in half precision: too many captions would be equally good."""
+    with torch.autocast(words.device.type, enabled=False):
+        leaked = discriminator.leak(words.flatten(0, 1)).unflatten(0, words.shape[:2])
+        return discriminator.judge(at_end(leaked, mask.sum(-1)), None if seen is None else seen.to(leaked.dtype))
 
 
 def at_end(leaked: Tensor, lengths: Tensor) -> Tensor:

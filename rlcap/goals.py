@@ -44,14 +44,14 @@ class Steered:
 class Together:
     """The correlation of both changes within captions, and what it would be by chance."""
 
-    words: int
+    changes: int
     correlation: float
     low: float  # 95% of the shuffles lie between these
     high: float
 
     def __str__(self) -> str:
         return (
-            f"goals and gazes change together: correlation {self.correlation:.3f} over {self.words} words "
+            f"goals and gazes change together: correlation {self.correlation:.3f} over {self.changes} changes "
             f"(shuffled within captions: {self.low:.3f} to {self.high:.3f} in 95% of {SHUFFLES} trials)"
         )
 
@@ -64,15 +64,12 @@ def together(captions: Sequence[Steered], seed: int = 0) -> Together:
     parts = [caption.changes[1:] for caption in captions if len(caption.words) > 3]
     if not parts:
         raise ConfigError("goals: no caption has four words, so that there are no changes to compare; train longer")
-    centred = [part - part.mean(0) for part in parts]
+    of_goals, of_gazes = np.concatenate([part - part.mean(0) for part in parts]).T
+    caption = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     generator = np.random.default_rng(seed)
-    found = _correlation(centred)
-    chance = [
-        _correlation([np.stack((part[:, 0], generator.permutation(part[:, 1])), -1) for part in centred])
-        for _ in range(SHUFFLES)
-    ]
-    low, high = np.quantile(chance, (0.025, 0.975))
-    return Together(sum(map(len, parts)), found, float(low), float(high))
+    shuffles = (np.argsort(caption + generator.random(len(caption))) for _ in range(SHUFFLES))
+    low, high = np.quantile([_correlation(of_goals, of_gazes[order]) for order in shuffles], (0.025, 0.975))
+    return Together(len(caption), _correlation(of_goals, of_gazes), float(low), float(high))
 
 
 @torch.inference_mode()
@@ -151,6 +148,6 @@ def _steered(policy: Policy, features: Features, some: Sequence[Hypothesis], dev
     ]
 
 
-def _correlation(parts: Sequence[Floats]) -> float:
-    a, b = np.concatenate(parts).T
-    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+def _correlation(a: Floats, b: Floats) -> float:
+    """Of values whose mean is 0."""
+    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)

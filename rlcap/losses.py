@@ -83,14 +83,15 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p.clamp_min(least) - log_q.clamp_min(least))).sum(-1)
 
 
-def discrimination(real: Tensor, others: Sequence[Tensor]) -> Tensor:
+def discrimination(real: Tensor, counts: Tensor, others: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Binary cross-entropy of a discriminator's logits: people's captions against each kind of others, half and half.
 
     Goodfellow et al. 2014 (https://arxiv.org/abs/1406.2661); with mismatching captions among the others, Reed et al.
-    2016 (arXiv 1605.05396).
+    2016 (arXiv 1605.05396). With each logits (B, N) the captions that count, bool.
     """
-    against = sum((F.softplus(logits).mean() for logits in others), real.new_zeros(()))
-    return (F.softplus(-real).mean() + against / len(others)) / 2
+    people = masked_mean(F.softplus(-at_least_float32(real)), counts)
+    against = [masked_mean(F.softplus(at_least_float32(logits)), counted) for logits, counted in others]
+    return (people + torch.stack(against).mean()) / 2
 
 
 def ranked(scores: Tensor, sharpness: float = 12.0) -> Tensor:
@@ -114,6 +115,7 @@ def goal_alignment(goals: Tensor, leaked: Tensor, lengths: Tensor, horizon: int)
     goals (B, N, T, F), leaked (B, N, T + 1, F), lengths (B, N), horizon c -> (B, N, T). A caption ends where it ends:
     t + c goes no further.
     """
+    goals, leaked = at_least_float32(goals), at_least_float32(leaked)
     at = torch.arange(goals.shape[2], device=goals.device) + horizon
     behind = torch.minimum(at.expand(*lengths.shape, -1), lengths[..., None])
     later = leaked.gather(2, behind[..., None].expand_as(goals))
@@ -134,7 +136,7 @@ def intrinsic_reward(goals: Tensor, leaked: Tensor, horizon: int) -> Tensor:
     goals (B, N, T, F), leaked (B, N, T + 1, F), horizon c -> (B, N, T): of word t, counted from 1. Goals from before
     the caption began do not count.
     """
-    length = goals.shape[2]
+    goals, leaked, length = at_least_float32(goals), at_least_float32(leaked), goals.shape[2]
     total, count = goals.new_zeros(goals.shape[:3]), goals.new_zeros(length)
     for back in range(1, min(horizon, length) + 1):
         moved = leaked[:, :, back:] - leaked[:, :, :-back]

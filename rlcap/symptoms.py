@@ -95,10 +95,10 @@ LEVELS = {
     # A discriminator that is never wrong says no more of a better caption than of a worse one. 50 loggings: 500
     # updates.
     "discriminator_won": Level(
-        "discriminator/generated",
+        "discriminator/accuracy",
         0.995,
         50,
-        "the discriminator has known {value:.1%} of the drawn captions for 50 loggings: no signal",
+        "the discriminator is right of {value:.1%} of all captions for 50 loggings: no signal",
         "lower trainer.discriminator_optimiser.lr, make it smaller, or raise its dropout",
     ),
     # Less than half of a hundredth apart, ranks are noise: the discriminator says the same of all.

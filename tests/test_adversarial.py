@@ -10,7 +10,7 @@ from torch import Tensor
 from toy_policies import ToyCodec, ToyPolicy, toy_features
 
 from rlcap import losses
-from rlcap.agents.adversarial import Adversarial, Turns, goal_cosine
+from rlcap.agents.adversarial import PLAYOUT_SEED, Adversarial, Turns, goal_cosine
 from rlcap.agents.optimisers import Optimiser
 from rlcap.agents.playouts import Playouts, judged, prefix_rewards
 from rlcap.agents.rollout import Drawing, roll_out
@@ -100,10 +100,10 @@ def test_only_the_controls_lose_the_order(reward, least, most):
     trainer = Adversarial(
         of,
         Course(5),
-        rollout=Drawing(samples=2, length=LENGTH, graph="scored"),
+        rollout=Drawing(samples=2, length=LENGTH),
         turns=NOW,
         reward=reward,
-        optimiser=STILL,
+        adversarial_optimiser=STILL,
     )
     found = float(trainer.update(batch(100))["reward/rank_correlation"])
     assert least - 1e-6 <= found <= most + 1e-6  # 200 captions: the deviation of chance is 0.07
@@ -112,7 +112,7 @@ def test_only_the_controls_lose_the_order(reward, least, most):
 def test_playouts_are_right_in_the_mean():
     of = policy(manager=0)
     discriminator = policy().discriminator.eval()
-    drawing = Drawing(samples=2, length=LENGTH, graph="scored")
+    drawing = Drawing(samples=2, length=LENGTH)
     with torch.no_grad():
         rollout = roll_out(of, batch(2), nothing, drawing, seed=1, update=0)
         p = log_probs(of).sum(-1).exp()
@@ -138,12 +138,12 @@ def test_the_gradient_is_that_of_the_mean_judgement():
     trainer = Adversarial(
         of,
         Course(5),
-        rollout=Drawing(samples=1, length=LENGTH, graph="scored"),
+        rollout=Drawing(samples=1, length=LENGTH),
         playouts=Playouts(every=1, count=1),
         turns=NOW,
         reward="plain",
         discriminator_optimiser=STILL,
-        optimiser=STILL,
+        adversarial_optimiser=STILL,
     )
     with torch.no_grad():
         for weight in trainer.discriminator.parameters():
@@ -161,6 +161,106 @@ def test_the_gradient_is_that_of_the_mean_judgement():
     assert float(error.norm() / exact.norm()) < 0.1  # the estimate is sharp enough to tell
     moved = error > 1e-12
     assert float(((drawn.mean(0) - exact) / error)[moved].abs().max()) < 6  # some 300 parameters, 12 updates
+
+
+def test_turns():
+    turns = Turns(pretraining=2, adversarial=2, likelihood=1)
+    assert [turns.is_adversarial(update) for update in range(8)] == [False, False, True, True, False, True, True, False]
+    assert turns.count(8) == 4
+
+
+@pytest.mark.parametrize(("intrinsic", "metric"), [(1.0, 0.0), (0.3, 0.0), (0.3, 1.0)])
+def test_manager_and_worker_get_the_gradient_of_their_losses(intrinsic, metric):
+    """Written out with plain indices: goal t is paid as the first judged prefix that holds word t + horizon."""
+    of, every, horizon = policy(loud=1.5), 2, 2
+
+    def length_pays(candidates: Candidates) -> Judgement:
+        total = candidates.lengths.double()
+        return Judgement(total, {"length": (total, total)})
+
+    judge = length_pays if metric else None
+    drawing, playouts = Drawing(samples=2, length=LENGTH), Playouts(every=every, count=2)
+    trainer = Adversarial(
+        of,
+        Course(5, judge=judge),
+        rollout=drawing,
+        playouts=playouts,
+        turns=NOW,
+        intrinsic=intrinsic,
+        metric_share=metric,
+        adversarial_optimiser=STILL,
+        discriminator_steps=0,
+    )
+    text = batch(5)
+    trainer.update(text)
+    found = torch.cat([each.grad.flatten() for each in of.parameters()])
+
+    with torch.no_grad():
+        rollout = roll_out(of, text, judge or nothing, drawing, seed=1, update=0)
+        probable = prefix_rewards(of, of.discriminator, rollout, text.images, playouts, seed=1 + PLAYOUT_SEED, update=0)
+    words, mask = rollout.words, rollout.mask
+    length = words.shape[-1]
+    paid = losses.ranked(rollout.rewards.flatten()[:, None] if metric else probable.flatten(0, 1)).expand(10, -1)
+    paid = paid.expand(-1, probable.shape[-1]).view_as(probable)
+    scores = of(text.features, words, want=["logits", "extras"])
+    legal = scores.logits.index_fill(-1, torch.tensor([0, 2]), -torch.inf).log_softmax(-1)
+    log_p = legal.gather(-1, words[..., None])[..., 0]
+    goals, leaked, lengths = scores.extras["goals"], scores.extras["leaked"], mask.sum(-1)
+    own = losses.intrinsic_reward(goals.detach(), leaked, horizon)
+
+    def reward(b: int, n: int, word: int) -> Tensor:  # of a word, counted from 0
+        return paid[b, n, min(word // every, probable.shape[-1] - 1)]
+
+    manager, worker = torch.zeros(()).double(), torch.zeros(()).double()
+    for b, n in product(range(5), range(2)):
+        for t in range(int(lengths[b, n])):
+            behind = min(t + horizon, int(lengths[b, n]))
+            moved = leaked[b, n, behind] - leaked[b, n, t]
+            cosine = torch.cosine_similarity(moved, goals[b, n, t], dim=-1)
+            manager = manager - reward(b, n, min(t + horizon, length) - 1) * cosine / mask.sum()
+            alive = [place for place in product(range(5), range(2)) if mask[place][t]]
+            credits = {(i, k): float(intrinsic * own[i, k, t] + (1 - intrinsic) * reward(i, k, t)) for i, k in alive}
+            others = [credits[place] for place in alive if place != (b, n)]
+            advantage = credits[b, n] - (sum(others) / len(others) if others else 0.0)
+            worker = worker - advantage * log_p[b, n, t] / (10 * LENGTH)
+    weights = list(of.parameters())
+    parts = torch.autograd.grad(manager + worker, weights, allow_unused=True, materialize_grads=True)
+    wanted = torch.cat([part.flatten() for part in parts])
+    assert float(wanted.norm()) > 1e-3
+    assert torch.allclose(found, wanted, atol=1e-9)  # float64, but for the ranks and sigmoids of float32
+
+
+def test_goals_are_freed_of_their_mean_as_they_are_scored():
+    of = policy(loud=1.0)
+    of.goals = "centred"
+    text = batch(6, torch.tensor([3, 4, 5, END]))
+    before = of.mean_goal.clone()
+    with torch.no_grad():
+        of(text.features, text.words)
+    assert of.mean_goal.equal(before)  # who only looks teaches nothing
+    first = of(text.features, text.words, want=["extras"]).extras["goals"]
+    for _ in range(60):
+        of(text.features, text.words)
+    words = torch.cat((text.words, torch.zeros(6, 1, 5, dtype=torch.long)), -1)
+    mean = of.mean_goal.clone()
+    of(text.features, words)
+    assert torch.allclose(of.mean_goal, mean, atol=1e-3)  # padding does not count
+    last = of(text.features, text.words, want=["extras"]).extras["goals"]
+    assert float(last[0, 0].detach().mean(0).norm()) < 0.5 * float(first[0, 0].detach().mean(0).norm())
+
+
+@pytest.mark.parametrize("name", ["sru", "cnn"])
+def test_half_precision_trains_and_keeps_the_order(name):
+    torch.manual_seed(1)
+    judge = Discriminating(name, embedding=4, hidden=24, layers=2)
+    of = LeakGAN(Silent(), FeatureShape(0, 0), embedding=4, hidden=5, manager=5, goal=3, discriminator=judge)
+    drawing = Drawing(samples=2, length=LENGTH)
+    trainer = Adversarial(of, Course(3, torch.bfloat16), rollout=drawing, turns=Turns(1, 1, 1))
+    for _ in range(3):
+        metrics = trainer.update(batch(8))
+    assert all(bool(torch.isfinite(value).all()) for value in metrics.values())
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert judged(of.discriminator.eval(), None, ALL[None], caption_mask(ALL, END)[None]).dtype == torch.float32
 
 
 def test_goals_and_the_workers_reward_by_hand():
@@ -224,7 +324,7 @@ def test_it_trains_and_goes_on_where_it_stood(manager):
         return Adversarial(
             policy(manager, loud=1.0).float(),
             Course(60),
-            rollout=Drawing(samples=2, length=4, graph="scored"),
+            rollout=Drawing(samples=2, length=4),
             playouts=Playouts(every=2, count=2),
             turns=Turns(pretraining=30, adversarial=2, likelihood=1),
             optimiser=Optimiser(lr=2e-2),
@@ -260,3 +360,5 @@ def test_settings_that_do_not_go_together():
         Adversarial(ToyPolicy(Silent(), seed=1), Course(5))
     with pytest.raises(ConfigError, match=r"metric_share=0.5: the recipe has no rewards"):
         Adversarial(policy(), Course(5), metric_share=0.5)
+    with pytest.raises(ConfigError, match=r"metric_share=0.5: with trainer.intrinsic=1 words earn by the goals alone"):
+        Adversarial(policy(), Course(5, judge=nothing), metric_share=0.5)

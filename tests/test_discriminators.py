@@ -8,6 +8,7 @@ from toy_policies import ToyCodec, toy_features
 from rlcap import losses
 from rlcap.agents.playouts import at_end
 from rlcap.contracts import FeatureShape
+from rlcap.errors import ConfigError
 from rlcap.models.discriminators import Discriminating, Discriminator, make_discriminator
 
 CODEC = ToyCodec(size=9)
@@ -41,12 +42,12 @@ def test_it_learns_to_tell_orders_of_the_same_words_apart(name):
     """People count upwards, the others downwards; each word comes as often."""
     of = made(name, dropout=0.0).train()
     descent = torch.optim.Adam(of.parameters(), lr=3e-3)
-    start = torch.arange(6)
+    start, every = torch.arange(6), torch.ones(6, 1, dtype=torch.bool)
     up = (start[:, None] + torch.arange(5)) % 6 + 3
     lengths = torch.full((6, 1), 5)
     for _ in range(60):
         real, other = (of.judge(at_end(of.leak(each)[:, None], lengths), None) for each in (up, up.flip(1)))
-        loss = losses.discrimination(real, [other])
+        loss = losses.discrimination(real, every, [(other, every)])
         descent.zero_grad()
         loss.backward()
         descent.step()
@@ -78,8 +79,16 @@ def test_with_eyes_the_same_caption_may_fit_one_image_and_not_another():
     assert torch.allclose(logits, wanted, atol=1e-6)
 
 
-def test_the_loss_weighs_people_and_the_others_alike():
-    real, first, second = torch.tensor([2.0, -1.0]), torch.tensor([0.5]), torch.tensor([-3.0, 1.0, 0.0])
-    by_hand = F.binary_cross_entropy_with_logits(real, torch.ones(2)) / 2
-    by_hand += sum(F.binary_cross_entropy_with_logits(each, torch.zeros_like(each)) / 4 for each in (first, second))
-    assert losses.discrimination(real, [first, second]) == pytest.approx(float(by_hand))
+def test_the_loss_weighs_people_and_the_others_alike_and_leaves_out_what_does_not_count():
+    real, first, second = torch.tensor([[2.0, -1.0, 9.0]]), torch.tensor([[0.5]]), torch.tensor([[-3.0, 1.0, 0.0, 7.0]])
+    counts = [torch.tensor([[True, True, False]]), torch.tensor([[True]]), torch.tensor([[True, True, True, False]])]
+    by_hand = F.binary_cross_entropy_with_logits(real[:, :2], torch.ones(1, 2)) / 2
+    for each in (first, second[:, :3]):
+        by_hand += F.binary_cross_entropy_with_logits(each, torch.zeros_like(each)) / 4
+    found = losses.discrimination(real, counts[0], [(first, counts[1]), (second, counts[2])])
+    assert float(found) == pytest.approx(float(by_hand))
+
+
+def test_text_has_no_image_to_see():
+    with pytest.raises(ConfigError, match=r"sees_image=true: text has no images; set it false"):
+        make_discriminator(CODEC, FeatureShape(0, 0), Discriminating(sees_image=True))

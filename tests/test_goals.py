@@ -25,7 +25,7 @@ def test_changes_by_hand():
 
 def test_what_turns_together_is_beyond_chance_and_what_does_not_is_within():
     found = together([made(seed, follows=True) for seed in range(40)])
-    assert found.words == 40 * 10  # of 12 words 11 changes, of which the first does not count
+    assert found.changes == 40 * 10  # of 12 words 11 changes, of which the first does not count
     assert found.correlation > 0.8 > found.high
     other = together([made(seed, follows=False) for seed in range(40)])
     assert other.low < other.correlation < other.high

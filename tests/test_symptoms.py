@@ -85,7 +85,7 @@ def test_a_reward_that_is_easy_to_game_is_found_out():
         ("far_from_start", {"policy__kl_to_start": 1.1}, {"policy__kl_to_start": 0.9}),
         ("clipped_ratio", {"policy__clipped": 0.5}, {"policy__clipped": 0.3}),
         ("one_candidate", {"risk__candidates": 1.05}, {"risk__candidates": 2.0}),
-        ("discriminator_won", {"discriminator__generated": 1.0}, {"discriminator__generated": 0.9}),
+        ("discriminator_won", {"discriminator__accuracy": 1.0}, {"discriminator__accuracy": 0.9}),
         ("even_rewards", {"reward__spread": 0.001}, {"reward__spread": 0.1}),
         ("collapsed_goals", {"goals__cosine": 0.99}, {"goals__cosine": 0.5}),
         ("waiting_for_data", {"time__share_waiting_for_data": 0.5}, {"time__share_waiting_for_data": 0.2}),

@@ -11,7 +11,7 @@ from rlcap.agents.cross_entropy import CrossEntropy
 from rlcap.agents.playouts import Playouts, prefix_rewards
 from rlcap.agents.rollout import Drawing
 from rlcap.bench.timing import Competitor, race
-from rlcap.contracts import Batch, Course, Features, FeatureShape, Policy
+from rlcap.contracts import Batch, Course, Features, FeatureShape, Policy, Trainer
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.decoding.constraints import Constraints
 from rlcap.decoding.loop import write
@@ -98,7 +98,7 @@ def adversary(device: torch.device, size: Size) -> tuple[Adversarial, Batch]:
     trainer = Adversarial(
         policy.to(device),
         Course(10**6, device=device),
-        rollout=Drawing(samples=1, length=size.length, graph="scored"),
+        rollout=Drawing(samples=1, length=size.length),
         playouts=Playouts(every=4, count=size.playouts),
         turns=Turns(pretraining=0, adversarial=1, likelihood=0),
     )
@@ -106,7 +106,7 @@ def adversary(device: torch.device, size: Size) -> tuple[Adversarial, Batch]:
 
 
 def _captioners(device: torch.device, threads: int, size: Size, seconds: float) -> list[Row]:
-    """One update of likelihood, and a greedy decode, of LeakGAN's captioner and of soft attention."""
+    """One update of likelihood (the discriminator's left out), and a greedy decode, of LeakGAN's and soft attention."""
     codec = Vocabulary([f"word{number}" for number in range(size.words)])
     hidden = 8 * size.hidden
     width: dict[str, Any] = {"embedding": hidden, "hidden": hidden, "attention": hidden}
@@ -118,7 +118,13 @@ def _captioners(device: torch.device, threads: int, size: Size, seconds: float) 
     works: dict[str, Callable[[], object]] = {}
     for name, policy in policies.items():
         policy.to(device)
-        trainer = CrossEntropy(policy, Course(10**6, device=device))
+        course = Course(10**6, device=device)
+        goals = Turns(pretraining=course.updates)
+        trainer: Trainer = (
+            Adversarial(policy, course, turns=goals, discriminator_steps=0)
+            if isinstance(policy, LeakGAN)
+            else CrossEntropy(policy, course)
+        )
         works[f"{name}: training"] = lambda trainer=trainer: trainer.update(batch)  # type: ignore[misc]
         works[f"{name}: captioning"] = lambda policy=policy: _greedy(policy, batch, size)  # type: ignore[misc]
     rows = {row.name: row for row in _raced(works, device, threads, seconds, "captioners")}

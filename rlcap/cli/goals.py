@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     captions = steer(loaded.policy, album.store, album.rows, said, loaded.device)
     print(together(captions))
     if arguments.out:
-        save_picture(goals_picture(captions[: arguments.captions]), arguments.out)
-        print(f"goals and gazes of {min(arguments.captions, len(captions))} captions: {arguments.out}")
+        shown = [caption for caption in captions if len(caption.words) > 1][: arguments.captions]
+        save_picture(goals_picture(shown), arguments.out)
+        print(f"goals and gazes of {len(shown)} captions: {arguments.out}")
     return 0

@@ -42,6 +42,8 @@ def write_sentences(
             if sentence:
                 records.append(Record(f"{split}:{number}", split, (" ".join(sentence),)))
                 tokens.append([list(sentence)])
+    if not tokens:
+        raise DataError(f"{source}: all lines are blank; name a file with sentences")
     lengths = {len(captions[0]) for captions in tokens}
     ends = len(lengths) > 1
     if not ends:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from rlcap.config import Positive, Rate
 from rlcap.contracts import Codec, Features, FeatureShape, Memory, State
+from rlcap.errors import ConfigError
 from rlcap.models.attention import mean_region
 from rlcap.models.sru import SRU
 
@@ -136,7 +137,7 @@ class CNNDiscriminator(Discriminator):
 
     def _mix(self, pooled: Tensor) -> Tensor:
         """The highway (Srivastava et al. 2015)."""
-        candidate, gate = self.highway(pooled).chunk(2, -1)
+        candidate, gate = self.highway(pooled).to(pooled.dtype).chunk(2, -1)
         return torch.lerp(pooled, candidate.relu(), gate.sigmoid())
 
 
@@ -144,4 +145,6 @@ DISCRIMINATORS = {"sru": SRUDiscriminator, "cnn": CNNDiscriminator}
 
 
 def make_discriminator(codec: Codec, shape: FeatureShape, settings: Discriminating) -> Discriminator:
+    if settings.sees_image and not shape.width:
+        raise ConfigError("policy.discriminator.sees_image=true: text has no images; set it false")
     return DISCRIMINATORS[settings.name](codec, shape, settings)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcap.config import NotNegative, Positive, Rate
-from rlcap.contracts import Codec, Features, FeatureShape, Memory, Policy, Scores, State, Step
+from rlcap.contracts import Codec, Features, FeatureShape, Memory, Policy, Scores, State, Step, caption_mask
 from rlcap.models.attention import AdditiveAttention, narrowing
 from rlcap.models.discriminators import Discriminating, make_discriminator
 from rlcap.models.sru import SRU
@@ -23,15 +23,18 @@ class LeakGAN(Policy):
     """Manager and Worker are SRUs (Lei et al. 2018). Over images, where the Worker looks follows from its own output.
 
     Before each word, with f the Worker's last output:
-        goal     g = Manager(leaked), of length 1 unless `goals` says otherwise                 (eq. 2-3)
+        goal     g = Manager(leaked), of length 1; "centred" takes out a running mean first     (eq. 2-3)
         sum      w = ψ(the last `horizon` goals, this one among them), `goal` numbers           (eq. 4)
         look     e = W_e ReLU(L_img a + L_lang f + b), context = σ(f_β(f)) Σ softmax(e) a; at first the mean of all a
-        word     logits = O · w, with O = W [f, 1] of shape (V, `goal`), f = Worker(word, context)  (eq. 5-6)
+        word     logits = O · w + b, with O = W [f, 1] of shape (V, `goal`), f = Worker(word, context)  (eq. 5-6)
 
     No gradient goes from attention into the Worker, from the words into the Manager, or from either into the
     discriminator, which belongs to the policy (its weights are saved with it) and is not among its parameters. Without
-    a Manager (`manager: 0`) the Worker writes alone, as SeqGAN's generator, and nothing leaks.
+    a Manager (`manager: 0`) the Worker writes alone, as SeqGAN's generator, and nothing leaks. Only the trainer
+    `adversarial` teaches the Manager; under any other its goals stay as they are.
     """
+
+    mean_goal: Tensor
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class LeakGAN(Policy):
             leaked = self.discriminator.width
             self.manager = _sru(leaked, manager)
             self.direct = nn.Linear(manager, leaked)
-            self.centre = nn.BatchNorm1d(leaked, affine=False) if goals == "centred" else None
+            self.register_buffer("mean_goal", torch.zeros(leaked))
             self.embed_goal = nn.Linear(leaked, goal, bias=False)  # ψ
         width = project or shape.width
         self.sees = shape.regions > 0
@@ -160,6 +163,8 @@ class LeakGAN(Policy):
                 leaked = self.discriminator.leak(captions)
             directed, _ = self.manager(leaked[:, :-1])
             goals = self._goals(directed)
+            if self.goals == "centred" and torch.is_grad_enabled():
+                self._learn_mean(directed, captions)
             embedded = F.pad(self.embed_goal(goals.detach()), (0, 0, self.horizon - 1, 0))
             total = embedded.unfold(1, self.horizon, 1).sum(-1)  # (rows, T, goal)
             extras = {"goals": goals, "leaked": leaked}
@@ -187,9 +192,16 @@ class LeakGAN(Policy):
     def _goals(self, directed: Tensor) -> Tensor:
         """Of what the Manager says, (…, M) -> (…, F)."""
         goals: Tensor = self.direct(directed)
-        if self.centre is not None:
-            goals = self.centre(goals.flatten(0, -2)).view_as(goals)
+        if self.goals == "centred":
+            goals = goals - self.mean_goal.to(goals.dtype)
         return goals if self.goals == "raw" else F.normalize(goals, dim=-1)
+
+    @torch.no_grad()
+    def _learn_mean(self, directed: Tensor, words: Tensor) -> None:
+        """From goals (rows, T, …) that get a gradient, a tenth at a time."""
+        mask = caption_mask(words, self.codec.end)[..., None]
+        goals = self.direct(directed).float().masked_fill(~mask, 0)
+        self.mean_goal.lerp_((goals.sum((0, 1)) / mask.sum()).to(self.mean_goal), 0.1)
 
     def _look(self, said: Tensor, begun: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """What is seen (rows, D), and the weights of the regions (rows, R)."""
