@@ -249,6 +249,36 @@ def test_goals_are_freed_of_their_mean_as_they_are_scored():
     assert float(last[0, 0].detach().mean(0).norm()) < 0.5 * float(first[0, 0].detach().mean(0).norm())
 
 
+def test_the_discriminator_sees_captions_of_other_images_and_forgets_those_with_unknown_words():
+    torch.manual_seed(2)
+    judge = Discriminating(embedding=4, hidden=6, layers=1, dropout=0.0, sees_image=True)
+    of = LeakGAN(Silent(), FeatureShape(4, 3), embedding=4, hidden=5, manager=0, attention=4, discriminator=judge)
+    with torch.no_grad():
+        for weight in of.discriminator.parameters():
+            weight.mul_(3.0)
+    features = toy_features(5)
+    words = torch.randint(3, 6, (5, 1, 4), generator=torch.Generator().manual_seed(1))
+    words[2, 0, 1] = 2  # banned: what stands for an unknown word
+    text = Batch(torch.arange(5), features, words, torch.ones_like(words, dtype=torch.bool))
+    trainer = Adversarial(of, Course(5), rollout=Drawing(samples=1, length=4), turns=Turns(pretraining=5))
+    rollout = trainer._draw(text, 0)
+    known = [0, 1, 3, 4]
+    with torch.no_grad():
+        of.discriminator.eval()
+        own = of.discriminator.remember(features)
+        real, drawn, other = (
+            judged(of.discriminator, seen, said, caption_mask(said, END))[:, 0]
+            for seen, said in ((own, words), (own, rollout.words), (own[[4, 0, 1, 2, 3]], words))
+        )
+    metrics = trainer._discriminate(text, rollout)
+    right = [float((part > 0).float().mean()) for part in (real[known], -drawn, -other[known])]
+    found = [float(metrics[f"discriminator/{kind}"]) for kind in ("real", "generated", "mismatched")]
+    assert found == pytest.approx(right)
+    assert float(metrics["discriminator/accuracy"]) == pytest.approx(sum(right) / 3)
+    parts = [torch.nn.functional.softplus(part).mean() for part in (-real[known], drawn, other[known])]
+    assert float(metrics["discriminator/loss"]) == pytest.approx(float(parts[0] / 2 + (parts[1] + parts[2]) / 4))
+
+
 @pytest.mark.parametrize("name", ["sru", "cnn"])
 def test_half_precision_trains_and_keeps_the_order(name):
     torch.manual_seed(1)
