@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python -m
 .PHONY: help demo test test-java test-real test-slow test-clients lint clean
 
 help:
-	@echo "make demo       make data, train, evaluate, caption: the whole story (about 4 minutes)"
+	@echo "make demo       make data, train, evaluate, caption: the whole story (3 to 4 minutes)"
 	@echo "make test       the default tests: no GPU, Java, network or outside data needed"
 	@echo "make test-java  tests against the Java tools of pycocoevalcap"
 	@echo "make test-real  tests on real data: make test-real RLCAP_DATA=folder-that-holds-flickr8k"

@@ -105,9 +105,9 @@ def test_the_rate_of_an_encoder_that_is_not_there(network):
 def test_every_trainer_of_policies_knows_the_encoder(name):
     encoder = load_encoder("small_cnn", {"size": 8, "width": 32})
     codec = Vocabulary(["a"])
-    kind = "hard_attention" if name == "hard_attention" else "soft_attention"
+    kind = {"hard_attention": "hard_attention", "adversarial": "leakgan"}.get(name, "soft_attention")
     policy = Seeing(find("policy", kind)(codec, encoder.shape, hidden=4, embedding=4, attention=4), encoder)
-    judge = None if name in ("cross_entropy", "hard_attention") else lambda candidates: None
+    judge = None if name in ("cross_entropy", "hard_attention", "adversarial") else lambda candidates: None
     trainer = find("trainer", name)(policy, Course(1, judge=judge), optimiser=Optimiser(encoder_lr=1e-5))
     assert len(trainer.state_dict()["descent"]["optimiser"]["param_groups"][1]["params"]) == 12
 
