@@ -29,6 +29,8 @@ def with_ninja():
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
     if shutil.which("ninja") is None or shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("the sru package needs ninja and a C++ compiler")
+    if " " in sys.prefix:
+        pytest.skip("torch compiles no extensions where its path holds a blank")
     yield
     os.environ["PATH"] = before
 
