@@ -25,28 +25,27 @@ The curves that it logs, besides those of rlcap.agents.curves:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from rlcap import losses
+from rlcap.agents.cross_entropy import attention_penalty
 from rlcap.agents.curves import CaptionCurves
 from rlcap.agents.optimisers import Descent, Optimiser
-from rlcap.agents.playouts import Playouts, judged, prefix_rewards
+from rlcap.agents.playouts import Playouts, prefix_rewards
 from rlcap.agents.rollout import Drawing, Rollout, rescore, roll_out
-from rlcap.config import NotNegative, Positive, Weight
+from rlcap.config import NotNegative, Portion, Positive, Weight
 from rlcap.contracts import Batch, Candidates, Course, Judgement, Policy, entropy_of
 from rlcap.decoding.uniforms import keyed_uniforms
-from rlcap.errors import ComponentError, ConfigError
+from rlcap.errors import ConfigError
 from rlcap.models.discriminators import Discriminator
 from rlcap.models.seeing import Seeing
 
 DESCENTS = ("descent", "reinforcing", "judging")
 PLAYOUT_SEED, NOISE_SEED = 10**6, 2 * 10**6  # apart from the seeds that people give
 NO_REWARD = "reward/total"  # of a recipe without rewards
-Portion = Annotated[float, Ge(0), Le(1)]
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,7 @@ class Adversarial:
         likelihood = -losses.masked_mean(scores.log_prob, batch.mask)
         curves, loss = {"loss/cross_entropy": likelihood.detach()}, likelihood
         if self.attention_penalty:
-            if scores.attention is None:
-                raise ComponentError("trainer.attention_penalty: the policy gives no attention here; set it to 0")
-            penalty = losses.doubly_stochastic(scores.attention, batch.mask)
+            penalty = attention_penalty(self.policy, scores, batch.mask)
             curves["loss/attention"], loss = penalty.detach(), loss + self.attention_penalty * penalty
         if self.horizon:
             alignment = self._alignment(scores.extras, batch.mask)
@@ -221,10 +218,11 @@ class Adversarial:
         counts = ~torch.isin(batch.words, banned).any(-1)
         with self.course.autocast():
             seen = discriminator.remember(batch.features)
-            real = judged(discriminator, seen, batch.words, batch.mask)
-            others = {"generated": judged(discriminator, seen, rollout.words, rollout.mask)}
+            said, lengths = batch.words, batch.mask.sum(-1)
+            real = discriminator.judge_captions(said, lengths, seen)
+            others = {"generated": discriminator.judge_captions(rollout.words, rollout.mask.sum(-1), seen)}
             if seen is not None and len(seen) > 1:
-                others["mismatched"] = judged(discriminator, seen.roll(1, 0), batch.words, batch.mask)
+                others["mismatched"] = discriminator.judge_captions(said, lengths, seen.roll(1, 0))
         weights = {kind: counts if kind == "mismatched" else torch.ones_like(each > 0) for kind, each in others.items()}
         loss = losses.discrimination(real, counts, [(others[kind], weights[kind]) for kind in others])
         self.judging.step(loss)

@@ -68,10 +68,7 @@ class CrossEntropy:
             loss = -losses.masked_mean(scores.log_prob, batch.mask)
         metrics["loss/cross_entropy"] = loss.detach()
         if self.attention_penalty:
-            if scores.attention is None:
-                name = type(self.policy).__name__
-                raise ComponentError(f"trainer.attention_penalty: {name} gives no attention; set it to 0")
-            penalty = losses.doubly_stochastic(scores.attention, batch.mask)
+            penalty = attention_penalty(self.policy, scores, batch.mask)
             loss = loss + self.attention_penalty * penalty
             metrics["loss/attention"] = penalty.detach()
         return metrics | self.descent.step(loss)
@@ -97,3 +94,9 @@ class CrossEntropy:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.descent.load_state_dict(state["descent"])
+
+
+def attention_penalty(policy: Policy, scores: Scores, mask: Tensor) -> Tensor:
+    if scores.attention is None:
+        raise ComponentError(f"trainer.attention_penalty: {type(policy).__name__} gives no attention; set it to 0")
+    return losses.doubly_stochastic(scores.attention, mask)

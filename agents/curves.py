@@ -9,6 +9,7 @@
 - `caption/repetition`: the share of a caption's word pairs that it has said before.
 - `caption/distinct_2`: of all word pairs in an image's captions, the share that differ. It falls as the policy
   narrows; near the least, all samples are equal, and there is nothing left to compare.
+- `gaze/entropy`, `gaze/moved`: of policies that choose where to look; see rlcap.agents.hard_attention.
 - `time/share_decoding`, `/share_reward`, `/share_update`: of an update's time, on a CPU. Drawing with its graph kept
   is decoding and the forward pass in one.
 """
@@ -16,6 +17,7 @@
 import torch
 from torch import Tensor
 
+from rlcap import losses
 from rlcap.agents.rollout import Rollout
 from rlcap.contracts import Candidates, Codec
 from rlcap.metrics.diversity import BAD_ENDINGS
@@ -52,3 +54,15 @@ class CaptionCurves:
             "caption/repetition": again.mean(),
             "caption/distinct_2": differing.mean(),
         }
+
+
+def gaze_curves(attention: Tensor | None, mask: Tensor) -> dict[str, Tensor]:
+    """attention (B, N, T, R), the distributions of gazes; mask (B, N, T)."""
+    if attention is None:
+        return {}
+    gaze = attention.detach().float()
+    moved = (gaze[..., 1:, :] - gaze[..., :-1, :]).abs().sum(-1) / 2
+    return {
+        "gaze/entropy": losses.masked_mean(torch.special.entr(gaze).sum(-1), mask),
+        "gaze/moved": losses.masked_mean(moved, mask[..., 1:]),
+    }

@@ -26,10 +26,10 @@ The curves that it logs:
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rlcap import losses
+from rlcap.agents.curves import gaze_curves
 from rlcap.agents.optimisers import Descent, Optimiser
 from rlcap.config import Positive, Weight
 from rlcap.contracts import Batch, Course, Policy
@@ -95,15 +95,3 @@ class VariationalBound:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.descent.load_state_dict(state["descent"])
         self.average = state["average"]
-
-
-def gaze_curves(attention: Tensor | None, mask: Tensor) -> dict[str, Tensor]:
-    """attention (B, N, T, R), the distributions of gazes; mask (B, N, T)."""
-    if attention is None:
-        return {}
-    gaze = attention.detach().float()
-    moved = (gaze[..., 1:, :] - gaze[..., :-1, :]).abs().sum(-1) / 2
-    return {
-        "gaze/entropy": losses.masked_mean(torch.special.entr(gaze).sum(-1), mask),
-        "gaze/moved": losses.masked_mean(moved, mask[..., 1:]),
-    }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlcap.agents.rollout import Rollout
 from rlcap.config import Positive
-from rlcap.contracts import Memory, Policy
+from rlcap.contracts import Policy
 from rlcap.decoding.loop import Captions, write
 from rlcap.decoding.uniforms import keyed_uniforms
 from rlcap.models.discriminators import Discriminator
@@ -51,7 +51,7 @@ def prefix_rewards(
     words, drawing, count = rollout.words, rollout.drawing, settings.count
     n, length = words.shape[1:]
     seen = discriminator.remember(rollout.features)
-    whole = judged(discriminator, seen, words, rollout.mask).sigmoid()[..., None]
+    whole = discriminator.judge_captions(words, rollout.mask.sum(-1), seen).sigmoid()[..., None]
     prefixes = settings.prefixes(length)
     if len(prefixes) == 1:
         return whole
@@ -78,7 +78,7 @@ def prefix_rewards(
             want=["state"],
         )
     assert finished is not None
-    found = judged(discriminator, seen, finished.words[:, n:], finished.mask[:, n:]).sigmoid()
+    found = discriminator.judge_captions(finished.words[:, n:], finished.mask[:, n:].sum(-1), seen).sigmoid()
     return torch.cat((found.unflatten(1, (-1, n, count)).mean(-1).transpose(1, 2), whole), -1)
 
 
@@ -95,15 +95,3 @@ def _branched(policy: Policy, captions: Captions, n: int, count: int) -> Caption
         None if captions.choices is None else captions.choices[:, within],
         state=policy.select(captions.state, chosen),
     )
-
-
-def judged(discriminator: Discriminator, seen: Memory, words: Tensor, mask: Tensor) -> Tensor:
-    """Whole captions (B, N, T) -> (B, N) logits. Not in half precision: too many captions would be equally good."""
-    with torch.autocast(words.device.type, enabled=False):
-        leaked = discriminator.leak(words.flatten(0, 1)).unflatten(0, words.shape[:2])
-        return discriminator.judge(at_end(leaked, mask.sum(-1)), None if seen is None else seen.to(leaked.dtype))
-
-
-def at_end(leaked: Tensor, lengths: Tensor) -> Tensor:
-    """(B, N, T + 1, F), (B, N) -> (B, N, F): behind the last word that counts."""
-    return leaked.gather(2, lengths[..., None, None].expand(-1, -1, 1, leaked.shape[-1]))[:, :, 0]

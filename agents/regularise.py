@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcap import losses
-from rlcap.agents.hard_attention import gaze_curves
+from rlcap.agents.curves import gaze_curves
 from rlcap.agents.rollout import Drawing, Rollout, Scored, rescore
 from rlcap.config import Weight
 from rlcap.contracts import Policy, entropy_of

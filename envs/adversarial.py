@@ -70,11 +70,8 @@ class AdversarialEnv(CaptionEnv):
     @torch.no_grad()
     def _judge(self, candidates: Candidates) -> Judgement:
         self.discriminator.eval()
-        rows, n, length = candidates.words.shape
-        leaked = self.discriminator.leak(candidates.words.flatten(0, 1)).view(rows, n, length + 1, -1)
-        at = candidates.lengths[..., None, None].expand(-1, -1, 1, leaked.shape[-1])
         seen = self.discriminator.remember(self.world.source.read(candidates.images))
-        return Judgement(self.discriminator.judge(leaked.gather(2, at)[:, :, 0], seen).sigmoid(), {})
+        return Judgement(self.discriminator.judge_captions(candidates.words, candidates.lengths, seen).sigmoid(), {})
 
 
 def _untrained(world: World) -> Discriminator:

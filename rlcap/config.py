@@ -30,6 +30,7 @@ NotNegative = Annotated[int, Ge(0)]
 Weight = Annotated[float, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Le(1)]
+Portion = Annotated[float, Ge(0), Le(1)]
 Rate = Annotated[float, Ge(0), Lt(1)]  # of dropout, of smoothing
 Interval = Annotated[str, BeforeValidator(_interval)]
 Device = Annotated[str, AfterValidator(_device)]

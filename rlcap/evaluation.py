@@ -138,7 +138,7 @@ class Looks:
     """Where a policy looks while it hears the references."""
 
     pointing: Pointing
-    moved: float  # see rlcap.metrics.pointing.movement; mean over captions
+    moved: float  # see rlcap.metrics.pointing.movement; mean over words
 
 
 @torch.inference_mode()
@@ -173,7 +173,7 @@ def point(
             for mentions, of_caption in zip(record.mentions, look, strict=False):
                 within = [(word, thing) for word, thing in mentions if word < len(of_caption)]
                 found.append(pointing(of_caption, within, boxes, grid))
-    return Looks(Pointing.total(found), float(np.mean(moved))) if found else None
+    return Looks(Pointing.total(found), float(np.concatenate(moved).mean())) if found else None
 
 
 def _ids(tokens: Sequence[Sequence[str]], policy: Policy, max_words: int) -> list[list[int]]:

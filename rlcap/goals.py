@@ -16,6 +16,7 @@ from rlcap.contracts import Features, Policy
 from rlcap.data.batches import FeatureSource, feature_batches, pad
 from rlcap.decoding.decode import Hypothesis
 from rlcap.errors import ConfigError
+from rlcap.metrics.pointing import movement
 
 SHUFFLES = 1000
 DIMENSIONS = 8  # of the goals that a figure shows: those in which they differ most
@@ -37,7 +38,7 @@ class Steered:
         """(T - 1, 2): of the goal, of the gaze."""
         unit = self.goals / np.linalg.norm(self.goals, axis=-1, keepdims=True).clip(1e-12)
         of_goals = 1 - (unit[1:] * unit[:-1]).sum(-1)
-        return np.stack((of_goals, np.abs(np.diff(self.gazes, axis=0)).sum(-1) / 2), -1)
+        return np.stack((of_goals, movement(self.gazes)), -1)
 
 
 @dataclass(frozen=True)

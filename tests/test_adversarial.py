@@ -1,4 +1,4 @@
-"""Adversarial training: the order of rewards, playouts and gradients by enumeration, goals by hand, and a run of it."""
+"""Adversarial training: the order of rewards, playouts and gradients by enumeration, and a run of it."""
 
 import copy
 import math
@@ -6,79 +6,19 @@ from itertools import product
 
 import pytest
 import torch
+from adversaries import ALL, END, LENGTH, NOW, STILL, Silent, batch, log_probs, nothing, policy, worth_of
 from torch import Tensor
-from toy_policies import ToyCodec, ToyPolicy, toy_features
+from toy_policies import ToyPolicy, toy_features
 
 from rlcap import losses
-from rlcap.agents.adversarial import PLAYOUT_SEED, Adversarial, Turns, goal_cosine
+from rlcap.agents.adversarial import PLAYOUT_SEED, Adversarial, Turns
 from rlcap.agents.optimisers import Optimiser
-from rlcap.agents.playouts import Playouts, judged, prefix_rewards
+from rlcap.agents.playouts import Playouts, prefix_rewards
 from rlcap.agents.rollout import Drawing, roll_out
-from rlcap.contracts import Batch, Candidates, Course, Features, FeatureShape, Judgement, caption_mask
+from rlcap.contracts import Batch, Candidates, Course, FeatureShape, Judgement, caption_mask
 from rlcap.errors import ConfigError
 from rlcap.models.discriminators import Discriminating
 from rlcap.models.leakgan import LeakGAN
-
-END, WORDS, LENGTH = 1, (3, 4, 5), 3
-SMALL = Discriminating(embedding=4, hidden=6, layers=2, dropout=0.0)
-STILL = Optimiser(lr=1e-30, clip=0)  # weights do not move
-NOW = Turns(pretraining=0, adversarial=1, likelihood=0)
-
-
-class Silent(ToyCodec):
-    def encode(self, words):  # none of the English words that captions should not end on
-        return []
-
-
-def policy(manager: int = 5, sees: bool = False, loud: float = 2.0) -> LeakGAN:
-    torch.manual_seed(3)
-    made = LeakGAN(
-        Silent(),
-        FeatureShape(4, 3) if sees else FeatureShape(0, 0),
-        embedding=4,
-        hidden=5,
-        manager=manager,
-        goal=3,
-        horizon=2,
-        attention=4,
-        dropout=0.0,
-        discriminator=SMALL,
-    ).double()
-    with torch.no_grad():
-        for weight in [*made.parameters(), *made.discriminator.parameters()]:
-            weight.mul_(loud)
-    return made
-
-
-def batch(lines: int, words: Tensor | None = None) -> Batch:
-    """Text without images."""
-    words = torch.tensor([3, 5, END]) if words is None else words
-    words = words.expand(lines, 1, -1)
-    features = Features(torch.zeros(lines, 0, 0).double(), torch.zeros(lines, 0, dtype=torch.bool))
-    return Batch(torch.arange(lines), features, words, caption_mask(words, END))
-
-
-def all_captions() -> Tensor:
-    rows = set()
-    for row in product((END, *WORDS), repeat=LENGTH):
-        end = row.index(END) + 1 if END in row else LENGTH
-        rows.add((*row[:end], *[0] * (LENGTH - end)))
-    return torch.tensor(sorted(rows))
-
-
-ALL = all_captions()
-
-
-def log_probs(of: LeakGAN) -> Tensor:
-    """(40, 3) under the legal words, 0 behind the end."""
-    logits = of(batch(1).features, ALL[None], want=["logits"]).logits[0]
-    legal = logits[..., [END, *WORDS]].log_softmax(-1)
-    place = torch.tensor([0, 0, 0, 1, 2, 3])[ALL]
-    return legal.gather(-1, place[..., None])[..., 0] * caption_mask(ALL, END)
-
-
-def nothing(candidates: Candidates) -> Judgement:
-    return Judgement(torch.zeros(candidates.words.shape[:2]), {})
 
 
 def test_rewards_keep_the_order_of_the_scores():
@@ -116,7 +56,7 @@ def test_playouts_are_right_in_the_mean():
     with torch.no_grad():
         rollout = roll_out(of, batch(2), nothing, drawing, seed=1, update=0)
         p = log_probs(of).sum(-1).exp()
-        worth = judged(discriminator, None, ALL[None], caption_mask(ALL, END)[None])[0].sigmoid()
+        worth = worth_of(discriminator)
         count = 4000
         found = prefix_rewards(
             of, discriminator, rollout, torch.arange(2), Playouts(every=1, count=count), seed=2, update=0
@@ -148,7 +88,7 @@ def test_the_gradient_is_that_of_the_mean_judgement():
     with torch.no_grad():
         for weight in trainer.discriminator.parameters():
             weight.mul_(3.0)
-        worth = judged(trainer.discriminator.eval(), None, ALL[None], caption_mask(ALL, END)[None])[0].sigmoid()
+        worth = worth_of(trainer.discriminator.eval())
     weights = list(of.parameters())
     mean = -(log_probs(of).sum(-1).exp() * worth).sum() / LENGTH
     exact = torch.cat([each.flatten() for each in torch.autograd.grad(mean, weights)])
@@ -230,25 +170,6 @@ def test_manager_and_worker_get_the_gradient_of_their_losses(intrinsic, metric):
     assert torch.allclose(found, wanted, atol=1e-9)  # float64, but for the ranks and sigmoids of float32
 
 
-def test_goals_are_freed_of_their_mean_as_they_are_scored():
-    of = policy(loud=1.0)
-    of.goals = "centred"
-    text = batch(6, torch.tensor([3, 4, 5, END]))
-    before = of.mean_goal.clone()
-    with torch.no_grad():
-        of(text.features, text.words)
-    assert of.mean_goal.equal(before)  # who only looks teaches nothing
-    first = of(text.features, text.words, want=["extras"]).extras["goals"]
-    for _ in range(60):
-        of(text.features, text.words)
-    words = torch.cat((text.words, torch.zeros(6, 1, 5, dtype=torch.long)), -1)
-    mean = of.mean_goal.clone()
-    of(text.features, words)
-    assert torch.allclose(of.mean_goal, mean, atol=1e-3)  # padding does not count
-    last = of(text.features, text.words, want=["extras"]).extras["goals"]
-    assert float(last[0, 0].detach().mean(0).norm()) < 0.5 * float(first[0, 0].detach().mean(0).norm())
-
-
 def test_the_discriminator_sees_captions_of_other_images_and_forgets_those_with_unknown_words():
     torch.manual_seed(2)
     judge = Discriminating(embedding=4, hidden=6, layers=1, dropout=0.0, sees_image=True)
@@ -267,7 +188,7 @@ def test_the_discriminator_sees_captions_of_other_images_and_forgets_those_with_
         of.discriminator.eval()
         own = of.discriminator.remember(features)
         real, drawn, other = (
-            judged(of.discriminator, seen, said, caption_mask(said, END))[:, 0]
+            of.discriminator.judge_captions(said, caption_mask(said, END).sum(-1), seen)[:, 0]
             for seen, said in ((own, words), (own, rollout.words), (own[[4, 0, 1, 2, 3]], words))
         )
     metrics = trainer._discriminate(text, rollout)
@@ -290,60 +211,7 @@ def test_half_precision_trains_and_keeps_the_order(name):
         metrics = trainer.update(batch(8))
     assert all(bool(torch.isfinite(value).all()) for value in metrics.values())
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        assert judged(of.discriminator.eval(), None, ALL[None], caption_mask(ALL, END)[None]).dtype == torch.float32
-
-
-def test_goals_and_the_workers_reward_by_hand():
-    torch.manual_seed(0)
-    goals, leaked = torch.randn(1, 2, 5, 3), torch.randn(1, 2, 6, 3)
-    lengths, horizon = torch.tensor([[5, 3]]), 2
-
-    def cosine(a: Tensor, b: Tensor) -> float:
-        return float(a @ b / (a.norm() * b.norm()))
-
-    found = losses.goal_alignment(goals, leaked, lengths, horizon)
-    paid = losses.intrinsic_reward(goals, leaked, horizon)
-    for n, length in enumerate((5, 3)):
-        for t in range(length):
-            behind = min(t + horizon, length)
-            assert float(found[0, n, t]) == pytest.approx(
-                cosine(leaked[0, n, behind] - leaked[0, n, t], goals[0, n, t]), abs=1e-5
-            )
-        for t in range(1, 6):
-            parts = [cosine(leaked[0, n, t] - leaked[0, n, t - i], goals[0, n, t - i]) for i in (1, 2) if t >= i]
-            assert float(paid[0, n, t - 1]) == pytest.approx(sum(parts) / len(parts), abs=1e-5)
-    mask = torch.tensor([[[True] * 5, [True] * 3 + [False] * 2]])
-    reward = torch.rand(1, 2, 5)
-    by_hand = -(found * reward)[mask].mean()
-    assert float(losses.manager(found, reward, mask)) == pytest.approx(float(by_hand))
-    same = [cosine(goals[0, 0, t], goals[0, 1, t]) for t in range(3)]
-    assert float(goal_cosine(goals, mask)) == pytest.approx(sum(same) / 3, abs=1e-5)
-
-
-def test_no_gradient_goes_where_it_must_not():
-    of = policy(sees=True)
-    names = [name for name, _ in of.named_parameters()]
-    assert not any(name.startswith("discriminator") for name in names)
-    assert any(name.startswith("discriminator") for name in of.state_dict())
-    features = toy_features(2)
-    features = Features(features.values.double(), features.mask)
-    words = torch.randint(3, 6, (2, 2, 4), generator=torch.Generator().manual_seed(1))
-    scores = of(features, words, want=["extras", "attention"])
-    of.zero_grad()
-    scores.log_prob.sum().backward(retain_graph=True)
-    from_words = {name for name, each in of.named_parameters() if each.grad is not None and each.grad.abs().sum() > 0}
-    assert not any(name.startswith(("manager", "direct")) for name in from_words)
-    assert {"embed.weight", "embed_goal.weight", "attend.energy.weight", "output.weight"} <= from_words
-    of.zero_grad()
-    scores.extras["goals"].square().sum().backward(retain_graph=True)
-    from_goals = {name for name, each in of.named_parameters() if each.grad is not None}
-    assert from_goals
-    assert all(name.startswith(("manager", "direct")) for name in from_goals)
-    of.zero_grad()
-    scores.attention[:, :, 1:].square().sum().backward()
-    from_looks = {name for name, each in of.named_parameters() if each.grad is not None and each.grad.abs().sum() > 0}
-    assert not any(name.startswith(("worker", "embed")) for name in from_looks)
-    assert all(each.grad is None for each in of.discriminator.parameters())
+        assert worth_of(of.discriminator.eval()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("manager", [5, 0])

@@ -6,7 +6,6 @@ from torch.nn import functional as F
 from toy_policies import ToyCodec, toy_features
 
 from rlcap import losses
-from rlcap.agents.playouts import at_end
 from rlcap.contracts import FeatureShape
 from rlcap.errors import ConfigError
 from rlcap.models.discriminators import Discriminating, Discriminator, make_discriminator
@@ -46,7 +45,7 @@ def test_it_learns_to_tell_orders_of_the_same_words_apart(name):
     up = (start[:, None] + torch.arange(5)) % 6 + 3
     lengths = torch.full((6, 1), 5)
     for _ in range(60):
-        real, other = (of.judge(at_end(of.leak(each)[:, None], lengths), None) for each in (up, up.flip(1)))
+        real, other = (of.judge_captions(each[:, None], lengths, None) for each in (up, up.flip(1)))
         loss = losses.discrimination(real, every, [(other, every)])
         descent.zero_grad()
         loss.backward()
@@ -59,11 +58,10 @@ def test_it_learns_to_tell_orders_of_the_same_words_apart(name):
 def test_what_counts_ends_with_the_caption():
     of = made("sru").eval()
     words = torch.tensor([[[3, 4, 1, 0, 0], [3, 4, 5, 6, 7]]])
-    leaked = of.leak(words[0])[None]
-    found = at_end(leaked, torch.tensor([[3, 5]]))
-    assert found[0, 0].equal(leaked[0, 0, 3])
-    assert found[0, 1].equal(leaked[0, 1, 5])
-    assert torch.allclose(found[0, 0], of.leak(words[0, :1, :3])[0, -1], atol=1e-6)
+    found = of.judge_captions(words, torch.tensor([[3, 5]]), None)
+    for n, length in enumerate((3, 5)):
+        alone = of.judge(of.leak(words[0, n : n + 1, :length])[:, -1], None)
+        assert torch.allclose(found[0, n], alone[0], atol=1e-6)
 
 
 def test_with_eyes_the_same_caption_may_fit_one_image_and_not_another():

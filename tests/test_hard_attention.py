@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from toy_policies import ToyCodec, toy_features
 
+from rlcap.agents.curves import gaze_curves
 from rlcap.agents.glimpse import GlimpseAgent
-from rlcap.agents.hard_attention import VariationalBound, gaze_curves
+from rlcap.agents.hard_attention import VariationalBound
 from rlcap.agents.mixer import Anneal, Mixer
 from rlcap.agents.optimisers import Optimiser
 from rlcap.agents.rollout import Drawing

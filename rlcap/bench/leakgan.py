@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,8 +126,8 @@ def _captioners(device: torch.device, threads: int, size: Size, seconds: float) 
             if isinstance(policy, LeakGAN)
             else CrossEntropy(policy, course)
         )
-        works[f"{name}: training"] = lambda trainer=trainer: trainer.update(batch)  # type: ignore[misc]
-        works[f"{name}: captioning"] = lambda policy=policy: _greedy(policy, batch, size)  # type: ignore[misc]
+        works[f"{name}: training"] = partial(trainer.update, batch)
+        works[f"{name}: captioning"] = partial(_greedy, policy, batch, size)
     rows = {row.name: row for row in _raced(works, device, threads, seconds, "captioners")}
     said = size.rows * size.length / 1e-3
     found = []

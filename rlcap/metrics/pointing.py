@@ -63,11 +63,10 @@ def pointing(
     return Pointing.total(parts)
 
 
-def movement(attention: NDArray[np.floating]) -> float:
-    """(T, R), distributions over regions: how much goes elsewhere from word to word (total variation), 0 to 1."""
-    if len(attention) < 2:
-        return 0.0
-    return float(np.abs(np.diff(attention.astype(np.float64), axis=0)).sum(-1).mean() / 2)
+def movement(attention: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(T, R), distributions over regions -> (T - 1,): how much goes elsewhere with each word (total variation)."""
+    moved: NDArray[np.float64] = np.abs(np.diff(attention.astype(np.float64), axis=0)).sum(-1) / 2
+    return moved
 
 
 def cells_of(box: Box, grid: tuple[int, int]) -> NDArray[np.bool_]:

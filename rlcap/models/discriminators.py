@@ -75,6 +75,16 @@ class Discriminator(nn.Module, ABC):
         fit: Tensor = (leaked * image).sum(-1) / self.width**0.5
         return logits + fit
 
+    def judge_captions(self, words: Tensor, lengths: Tensor, memory: Memory) -> Tensor:
+        """Whole captions (B, N, T) with lengths (B, N) -> (B, N) logits.
+
+        Not in half precision: too many captions would be equally good.
+        """
+        with torch.autocast(words.device.type, enabled=False):
+            leaked = self.leak(words.flatten(0, 1)).unflatten(0, words.shape[:2])
+            at_end = leaked.gather(2, lengths[..., None, None].expand(-1, -1, 1, self.width))[:, :, 0]
+            return self.judge(at_end, None if memory is None else memory.to(leaked.dtype))
+
     def from_start(self, words: Tensor) -> Tensor:
         """(rows, T) -> (rows, T + 1)"""
         return F.pad(words, (1, 0), value=self.start_word)
