@@ -55,8 +55,9 @@ def test_it_learns_to_tell_orders_of_the_same_words_apart(name):
     assert float(loss.detach()) < 0.3  # from log 2
 
 
-def test_what_counts_ends_with_the_caption():
-    of = made("sru").eval()
+@pytest.mark.parametrize("name", ["sru", "cnn"])
+def test_what_counts_ends_with_the_caption(name: str):
+    of = made(name).eval()
     words = torch.tensor([[[3, 4, 1, 0, 0], [3, 4, 5, 6, 7]]])
     found = of.judge_captions(words, torch.tensor([[3, 5]]), None)
     for n, length in enumerate((3, 5)):

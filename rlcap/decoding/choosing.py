@@ -20,7 +20,7 @@ class Sampling:
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """(rows, V) scores, -inf where forbidden -> (rows, V) normalised log-probabilities."""
-        scores = scores / self.temperature
+        scores = scores if self.temperature == 1 else scores / self.temperature
         if 0 < self.top_k < scores.shape[-1]:
             least = scores.topk(self.top_k).values[:, -1:]
             scores = scores.masked_fill(scores < least, -torch.inf)

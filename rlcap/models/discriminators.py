@@ -81,9 +81,12 @@ class Discriminator(nn.Module, ABC):
         Not in half precision: too many captions would be equally good.
         """
         with torch.autocast(words.device.type, enabled=False):
-            leaked = self.leak(words.flatten(0, 1)).unflatten(0, words.shape[:2])
-            at_end = leaked.gather(2, lengths[..., None, None].expand(-1, -1, 1, self.width))[:, :, 0]
-            return self.judge(at_end, None if memory is None else memory.to(leaked.dtype))
+            at_end = self.last_leak(words.flatten(0, 1), lengths.flatten()).unflatten(0, words.shape[:2])
+            return self.judge(at_end, None if memory is None else memory.to(at_end.dtype))
+
+    def last_leak(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """(rows, T) -> (rows, F): what `leak` has behind so many words (rows,)."""
+        return self.leak(words)[torch.arange(len(words), device=words.device), lengths]
 
     def from_start(self, words: Tensor) -> Tensor:
         """(rows, T) -> (rows, T + 1)"""
@@ -133,14 +136,27 @@ class CNNDiscriminator(Discriminator):
     def extend(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         recent, largest = state
         recent = torch.cat((recent, self.embed(words)[..., None]), -1)
-        found = torch.cat([window(recent[..., -window.kernel_size[0] :])[..., 0] for window in self._windows()], -1)
-        largest = torch.maximum(largest, found.relu())
+        found = [
+            F.linear(recent[..., -window.kernel_size[0] :].flatten(1), window.weight.flatten(1), window.bias)
+            for window in self._windows()
+        ]
+        largest = torch.maximum(largest, torch.cat(found, -1).relu())
         return self._mix(largest), (recent[..., 1:], largest)
 
     def leak(self, words: Tensor) -> Tensor:
+        return self._mix(self._found(words).cummax(-1).values.transpose(1, 2))
+
+    def last_leak(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """Without the features on the way there."""
+        found = self._found(words)
+        behind = torch.arange(found.shape[-1], device=words.device) > lengths[:, None]
+        return self._mix(found.masked_fill(behind[:, None], 0).amax(-1))
+
+    def _found(self, words: Tensor) -> Tensor:
+        """(rows, T) -> (rows, maps, T + 1): how well each window fits at each word, at least 0."""
         embedded = self.embed(self.from_start(words)).transpose(1, 2)
-        found = [window(F.pad(embedded, (window.kernel_size[0] - 1, 0))) for window in self._windows()]
-        return self._mix(torch.cat(found, 1).relu().cummax(-1).values.transpose(1, 2))
+        fits = [window(F.pad(embedded, (window.kernel_size[0] - 1, 0))) for window in self._windows()]
+        return torch.cat(fits, 1).relu()
 
     def _windows(self) -> list[nn.Conv1d]:
         return [window for window in self.windows if isinstance(window, nn.Conv1d)]
