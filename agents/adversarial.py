@@ -5,7 +5,7 @@ for theirs.
 First come updates of likelihood alone, for both sides; then adversarial updates and updates of likelihood take turns.
 In each update the discriminator learns too. Rewards of prefixes come from playouts, and are ranked in the batch.
 
-The curves that it logs, besides those of rlcap.agents.curves:
+The curves that it logs, besides those of rlcap.agents.curves and, with `alignment_words`, rlcap.agents.naming:
 - `loss/cross_entropy`: nats a word of people's captions, at updates of likelihood.
 - `loss/attention`: the doubly stochastic penalty before its weight, there too.
 - `loss/manager`: minus the cosine of goals and what the leaked feature did then; weighed by rewards in adversarial
@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from rlcap import losses
 from rlcap.agents.cross_entropy import attention_penalty
 from rlcap.agents.curves import CaptionCurves
+from rlcap.agents.naming import Naming
 from rlcap.agents.optimisers import Descent, Optimiser
 from rlcap.agents.playouts import Playouts, prefix_rewards
 from rlcap.agents.rollout import Drawing, Rollout, rescore, roll_out
@@ -43,7 +44,6 @@ from rlcap.errors import ConfigError
 from rlcap.models.discriminators import Discriminator
 from rlcap.models.seeing import Seeing
 
-DESCENTS = ("descent", "reinforcing", "judging")
 PLAYOUT_SEED, NOISE_SEED = 10**6, 2 * 10**6  # apart from the seeds that people give
 NO_REWARD = "reward/total"  # of a recipe without rewards
 
@@ -72,6 +72,9 @@ class Adversarial:
     The Worker is paid by the goals (eq. 9), to the share `intrinsic`, and for the rest as the Manager is. A recipe's
     own rewards of whole captions, ranked too, make up `metric_share` of what the discriminator's would be. So with
     `intrinsic: 1`, the paper's way, `reward` reaches the words through the Manager's goals alone.
+
+    `alignment_words`: the goals of people's captions are asked which of these words comes next, and with
+    `alignment_weight` taught to tell it, at updates of likelihood.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class Adversarial:
         intrinsic: Portion = 1.0,
         attention_penalty: Weight = 0.0,  # as in cross_entropy
         metric_share: Portion = 0.0,
+        alignment_weight: Weight = 0.0,
+        alignment_words: tuple[str, ...] = (),
         discriminator_steps: NotNegative = 1,  # an update
         discriminator_optimiser: Optimiser = Optimiser(lr=1e-3),  # noqa: B008  frozen
         optimiser: Optimiser = Optimiser(lr=1e-3),  # noqa: B008  of likelihood
@@ -109,7 +114,15 @@ class Adversarial:
             raise ConfigError(
                 f"trainer.metric_share={metric_share}: with trainer.intrinsic=1 words earn by the goals alone; lower it"
             )
-        self.attention_penalty = attention_penalty
+        if (alignment_weight or alignment_words) and not (self.horizon and alignment_words):
+            raise ConfigError(
+                f"trainer.alignment_weight={alignment_weight}, alignment_words={list(alignment_words)}: takes words, "
+                "and goals (policy.manager above 0)"
+            )
+        self.naming: Naming | None = None
+        if alignment_words:
+            self.naming = Naming(alignment_words, policy.codec, self.discriminator.width, self.horizon, course)
+        self.alignment_weight, self.attention_penalty = alignment_weight, attention_penalty
         self.steps = discriminator_steps
         self.captions = CaptionCurves(policy.codec)
         adversarial = turns.count(course.updates)
@@ -124,7 +137,8 @@ class Adversarial:
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"policy": self.policy}  # the discriminator among it
+        naming = {} if self.naming is None else {"naming": self.naming.guess}
+        return {"policy": self.policy, **naming}  # the discriminator belongs to the policy
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         adversarial = self.turns.is_adversarial(self.done)
@@ -149,6 +163,9 @@ class Adversarial:
             alignment = self._alignment(scores.extras, batch.mask)
             manager = losses.manager(alignment, torch.ones_like(alignment), batch.mask)
             curves["loss/manager"], loss = manager.detach(), loss + manager
+        if self.naming is not None:
+            nats, found = self.naming.loss(scores.extras["goals"], batch.words)
+            curves, loss = curves | found, loss + self.alignment_weight * nats
         return curves | self.descent.step(loss)
 
     def _reinforce(self, batch: Batch, rollout: Rollout) -> dict[str, Tensor]:
@@ -236,11 +253,15 @@ class Adversarial:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name).state_dict() for name in DESCENTS}
+        return {name: part.state_dict() for name, part in self._learning().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in DESCENTS:
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self._learning().items():
+            part.load_state_dict(state[name])
+
+    def _learning(self) -> dict[str, Descent]:
+        naming = {} if self.naming is None else {"naming": self.naming.descent}
+        return {"descent": self.descent, "reinforcing": self.reinforcing, "judging": self.judging, **naming}
 
 
 def goal_cosine(goals: Tensor, mask: Tensor) -> Tensor:
