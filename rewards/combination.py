@@ -5,7 +5,6 @@ It logs nothing itself: a `Judgement` holds every reward raw and weighted, and t
 
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,11 @@ from rlcap.errors import ComponentError, ConfigError, RlcapError, did_you_mean
 from rlcap.progress import say
 
 
-def make_rewards(
-    terms: Mapping[str, Term], references: References, codec: Codec | None = None, beside: Path | None = None
-) -> "Combination":
+def make_rewards(terms: Mapping[str, Term], references: References, codec: Codec | None = None) -> "Combination":
     """The rewards that a recipe names. `codec`: the policy's, if it may spell otherwise than the references."""
     rewards: dict[str, Reward] = {}
     for label, term in terms.items():
-        rewards[label] = find("reward", term.name, beside)(references, **term.settings)
+        rewards[label] = find("reward", term.name)(references, **term.settings)
     return Combination(terms, rewards, references, codec)
 
 

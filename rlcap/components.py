@@ -10,7 +10,7 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from importlib.util import find_spec
@@ -50,9 +50,11 @@ def names(kind: str) -> dict[str, str]:
     return dict(getattr(importlib.import_module(module), table))
 
 
-def find(kind: str, name: str, beside: Path | None = None) -> Any:
-    """What `name` stands for; a user's own module may lie in the folder `beside` or in the current one."""
-    found = _GIVEN[name] if name in _GIVEN else _found(kind, name, beside)
+def find(kind: str, name: str, folders: Sequence[Path] = ()) -> Any:
+    """What `name` stands for. A user's own module must be installed or imported already, or lie in one of `folders`:
+    those that a person has named, not a file.
+    """
+    found = _GIVEN[name] if name in _GIVEN else _found(kind, name, folders)
     if kind not in FACTORIES:
         return found
     module, _, factory = FACTORIES[kind].partition(":")
@@ -72,7 +74,7 @@ def name_of(component: Callable[..., Any], label: str) -> str:
     return made_up
 
 
-def _found(kind: str, name: str, beside: Path | None) -> Any:
+def _found(kind: str, name: str, folders: Sequence[Path]) -> Any:
     target = name
     if name.startswith(GIVEN):
         raise ComponentError(f"{kind} '{name}': was an object given in Python; give it again, or put it into a module")
@@ -85,7 +87,6 @@ def _found(kind: str, name: str, beside: Path | None) -> Any:
     module_name, _, attribute = target.partition(":")
     if not attribute.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
         raise ComponentError(f"{kind} '{name}': write it as module:Name, such as my_models:MyPolicy")
-    folders = [folder for folder in (beside, Path.cwd()) if folder is not None] if target == name else []
     _make_reachable(module_name.partition(".")[0], folders)
     module = _imported(module_name, f"{kind} '{name}'", folders)
     if not hasattr(module, attribute):
@@ -98,8 +99,16 @@ def _found(kind: str, name: str, beside: Path | None) -> Any:
     return found
 
 
-def _make_reachable(package: str, folders: list[Path]) -> None:
-    importlib.invalidate_caches()
+def allow(module: str) -> None:
+    """Imports a module, which may lie in the current folder, so that a run may name it. The path stays as it was."""
+    sys.path.append(str(Path.cwd()))
+    try:
+        _imported(module, f"--allow {module}", [Path.cwd()])
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+
+def _make_reachable(package: str, folders: Sequence[Path]) -> None:
     if package in sys.modules or find_spec(package) is not None:
         return
     for folder in folders:
@@ -108,7 +117,8 @@ def _make_reachable(package: str, folders: list[Path]) -> None:
             return
 
 
-def _imported(module: str, what: str, folders: list[Path]) -> ModuleType:
+def _imported(module: str, what: str, folders: Sequence[Path]) -> ModuleType:
+    importlib.invalidate_caches()
     try:
         return importlib.import_module(module)
     except Exception as error:
@@ -117,6 +127,7 @@ def _imported(module: str, what: str, folders: list[Path]) -> ModuleType:
             paths = getattr(sys.modules.get(package), "__path__", map(str, folders))
             near = did_you_mean(last, [info.name for info in iter_modules(paths)])
             looked = "".join(f", in {folder.resolve()}" for folder in dict.fromkeys(folders))
+            looked = looked or f"; if you trust it and it lies in the current folder, add --allow {module}"
             message = f"{what}: no module is called '{module}'{near}; looked among the installed ones{looked}"
         else:
             said = " ".join(str(error).split())

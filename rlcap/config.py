@@ -36,6 +36,12 @@ Interval = Annotated[str, BeforeValidator(_interval)]
 Device = Annotated[str, AfterValidator(_device)]
 
 
+def in_updates(interval: str, updates_an_epoch: int) -> int:
+    """An Interval as a number of updates."""
+    count, unit = interval.split(" ")
+    return int(count) if unit.startswith("update") else max(1, round(float(count) * updates_an_epoch))
+
+
 COMPONENTS = ("encoder", "policy", "scorer", "trainer")  # sections of a recipe, each named as its kind
 
 
@@ -94,6 +100,8 @@ class Training:
     images: Positive = 32  # a batch
     captions: Positive = 5  # an image
     evaluate_every: Interval = "1 epoch"
+    save_every: Interval | None = None  # a checkpoint besides those of evaluations
+    keep: Positive = 2  # checkpoints, besides the best; where the last is damaged, training goes on from the one before
     patience: Positive | None = None  # evaluations without a better metric before training stops; None: never
     metric: str = "cider_d"  # which of the evaluation's figures chooses the best checkpoint
     seed: NotNegative = 1
@@ -108,11 +116,6 @@ class Training:
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of 'updates' and 'epochs'")
-
-    def evaluation_interval(self, updates_an_epoch: int) -> int:
-        """Updates between two evaluations."""
-        count, unit = self.evaluate_every.split(" ")
-        return int(count) if unit.startswith("update") else max(1, round(float(count) * updates_an_epoch))
 
 
 @dataclass(frozen=True)

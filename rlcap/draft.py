@@ -56,6 +56,10 @@ class Draft:
 
     def __init__(self, path: Path, unused: Collection[str]) -> None:
         self.path, self.unused = path, unused
+        folder = path.resolve().parent
+        of_a_run = (folder / "environment.json").exists() or (folder / "vocabulary.json").exists()
+        # Whose recipe it is that a run holds nobody knows: it finds no code but what is installed or allowed.
+        self.folders = [] if of_a_run else [folder, Path.cwd()]
         self.origins: dict[Place, str] = {(): str(path)}  # in the order in which problems are told
         self.problems: list[tuple[int, str]] = []
         self.nodes: set[yaml.Node] = set()
@@ -206,7 +210,7 @@ class Draft:
         if section in self.unused:
             return settings
         try:
-            factory = find(kind, name, beside=self.path.resolve().parent)
+            factory = find(kind, name, self.folders)
             resolved, problems = resolved_arguments(factory, settings)
         except ComponentError as error:
             resolved, problems = {}, [Problem(("name",), str(error))]

@@ -1,7 +1,8 @@
-"""Writes that are whole or not there: a temporary neighbour, then one rename."""
+"""Writes that are whole or not there: a temporary neighbour, then one rename. Sums tell what was damaged later."""
 
 import ctypes
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlcap.errors import DataError
+
+SUMS = "SHA256SUMS"  # as sha256sum -c reads it
 
 
 @contextmanager
@@ -24,15 +27,19 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
-            _flush_to_disk(part)
+            flush_to_disk(part)
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(target: str | Path) -> Iterator[Path]:
-    """The same for a folder: it takes the place of `target` as a whole, or not at all."""
+def atomic_folder(target: str | Path, before: Path | None = None) -> Iterator[Path]:
+    """The same for a folder: it takes the place of `target` as a whole, or not at all.
+
+    What stood there becomes `before`, a name that is free, or is removed. A process that is killed right between the
+    two renames of the first leaves no `target`, but that.
+    """
     target = Path(target)
     with _named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,10 +52,10 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
                 if str(part) in str(error) and isinstance(error.__cause__, OSError):
                     raise error.__cause__ from error
                 raise
-            for file in part.rglob("*"):
-                if file.is_file():
-                    _flush_to_disk(file)
-            _put_in_place(part, target)
+            for path in (*part.rglob("*"), part):
+                flush_to_disk(path)
+            _put_in_place(part, target, before)
+            flush_to_disk(target.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -79,6 +86,33 @@ def only_writer(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def flush_to_disk(path: Path) -> None:
+    """A file's content, or a folder's names, as a loss of power leaves them."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def write_sums(folder: Path) -> None:
+    """Of the files in `folder`, into SHA256SUMS beside them."""
+    (folder / SUMS).write_text("".join(_sums(folder)), encoding="utf-8")
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the files in `folder`, by their sums; None if nothing is."""
+    try:
+        kept = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        found = _sums(folder)
+    except OSError as error:
+        return f"{error.filename or folder}: cannot be read ({error.strerror or error})"
+    if kept == found:
+        return None
+    other = next((line for line in found if line not in kept), f"  {SUMS}")
+    return f"{folder / other.partition('  ')[2].rstrip()}: is damaged or cut short"
+
+
 def as_umask(path: Path) -> None:
     """The rights that a new file or folder has by default: some libraries let nobody else read what they write."""
     mask = os.umask(0)
@@ -99,9 +133,21 @@ def _named(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _put_in_place(part: Path, target: Path) -> None:
-    """`part` becomes `target`. What stood there before becomes `part` where the system can swap two names."""
+def _sums(folder: Path) -> list[str]:
+    lines = []
+    for path in sorted(folder.iterdir()):
+        if path.name != SUMS:
+            with path.open("rb") as file:
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    return lines
+
+
+def _put_in_place(part: Path, target: Path, before: Path | None) -> None:
+    """`part` becomes `target`. What stood there becomes `before`, or else `part` where two names can be swapped."""
     if not target.exists():
+        part.rename(target)
+    elif before is not None:
+        target.rename(before)
         part.rename(target)
     elif not _swapped(part, target):
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
@@ -118,8 +164,3 @@ def _swapped(one: Path, other: Path) -> bool:
         return False
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from rlcap.errors import DataError
-from rlcap.files import write_text
+from rlcap.files import flush_to_disk, write_text
 from rlcap.progress import PLAIN_EVERY, say, warn
 
 METRICS, WARNINGS = "metrics.jsonl", "warnings.txt"
@@ -127,6 +127,15 @@ class Logger:
             pixels = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
             with self._named():
                 self._board.add_image(tag, pixels, update, dataformats="HWC" if pixels.ndim == 3 else "HW")
+
+    def flush(self) -> None:
+        """All of it onto the disk: a run that goes on after a checkpoint does not log again what lies before."""
+        if self.writing:
+            with self._named():
+                self._board.flush()
+                self._lines.flush()
+                for path in (self.folder / METRICS, *self.folder.glob("events.out.tfevents.*")):
+                    flush_to_disk(path)
 
     def close(self) -> None:
         if self.writing:

@@ -39,9 +39,9 @@ class PolicyCheck:
         yield f"not ok: {count} problem{'s' if count > 1 else ''} to mend" if count else "ok: no problem was found"
 
 
-def check_policy(name: str, settings: Mapping[str, Any], beside: Path | None = None) -> PolicyCheck:
+def check_policy(name: str, settings: Mapping[str, Any]) -> PolicyCheck:
     """Tries the policy that a recipe would name so. What keeps it from being made is an error."""
-    factory = find("policy", name, beside)
+    factory = find("policy", name, [Path.cwd()])
     arguments = check_arguments(factory, settings, f"policy '{name}'")
     torch.manual_seed(0)
     try:

@@ -73,9 +73,9 @@ class RewardCheck:
         yield f"not ok: {count} problem{'s' if count > 1 else ''} to mend" if count else "ok: no problem was found"
 
 
-def check_reward(name: str, settings: Mapping[str, Any], beside: Path | None = None) -> RewardCheck:
+def check_reward(name: str, settings: Mapping[str, Any]) -> RewardCheck:
     """Tries the reward that a recipe would name so. What keeps it from being made is an error; all else is gathered."""
-    factory = find("reward", name, beside)
+    factory = find("reward", name, [Path.cwd()])
     arguments = check_arguments(factory, settings, f"reward '{name}'")
     scenes = Scenes(SCENES)
     try:

@@ -10,26 +10,33 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from rlcap.checkpoint import check_same_recipe
+from rlcap.checkpoint import FOLDER, begun, check_same_recipe, checkpoints
 from rlcap.config import Experiment
 from rlcap.errors import CheckpointError, ConfigError, RlcapError
 from rlcap.files import write_text
 from rlcap.progress import say
 from rlcap.recipe import load_recipe
-from rlcap.training import train
+from rlcap.training import Watch, train
 from rlcap.weights import STAGES
 
 LENGTH = ("updates", "epochs", "patience", "evaluate_every")  # of a stage, and which of its checkpoints is the best
 
 
-def train_stages(stages: Mapping[str, Experiment], folder: Path, resume: bool = False, only: str | None = None) -> Path:
+def train_stages(
+    stages: Mapping[str, Experiment],
+    folder: Path,
+    resume: bool = False,
+    only: str | None = None,
+    watch: Watch | None = None,
+) -> Path:
     """Trains one stage after the other into `folder`, or `only` one of them; `resume` goes on where it stopped.
 
     A stage without `training.start` begins with the best weights of the one before it, as `folder` holds them.
+    The last one is watched.
     """
     if list(stages) == [""]:
         _check_folder(folder, [], resume)
-        return train(stages[""], folder, resume)
+        return train(stages[""], folder, resume, watch)
     names = list(stages)
     _check_folder(folder, names, resume, only)
     asked = [name for name in names if only in (None, name)]
@@ -45,7 +52,7 @@ def train_stages(stages: Mapping[str, Experiment], folder: Path, resume: bool = 
         else:
             say(f"stage {name}")
             try:
-                train(experiment, run, resume and _last(run).exists())
+                train(experiment, run, resume and begun(run), watch if name == list(experiments)[-1] else None)
             except RlcapError:
                 if not any((folder / each).exists() for each in names):  # the very first never began
                     (folder / STAGES).unlink()
@@ -72,12 +79,8 @@ def _check_start(experiment: Experiment, recipe: Experiment, name: str) -> None:
         )
 
 
-def _last(run: Path) -> Path:
-    return run / "checkpoints" / "last"
-
-
 def _begun(run: Path) -> bool:
-    return (run / "checkpoints").exists()
+    return (run / FOLDER).exists()
 
 
 def _check_folder(folder: Path, names: Sequence[str], resume: bool, only: str | None = None) -> None:
@@ -92,13 +95,13 @@ def _check_folder(folder: Path, names: Sequence[str], resume: bool, only: str | 
         )
     if names and _begun(folder):
         raise ConfigError(f"{folder}: holds a run without stages; name another folder with --out")
-    if not resume and (_last(folder / only).exists() if only else held):
+    if not resume and (checkpoints(folder / only) if only else held):
         raise ConfigError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
-    if names and resume and not held:
+    if names and resume and not (held or any(begun(folder / name) for name in listed)):
         raise CheckpointError(f"{folder}: has no checkpoint to resume from; start it without --resume")
-    begun = [_begun(folder / name) for name in names]
-    if only is None and begun != sorted(begun, reverse=True):
-        missing, there = names[begun.index(False)], names[len(begun) - 1 - begun[::-1].index(True)]
+    trained = [_begun(folder / name) for name in names]
+    if only is None and trained != sorted(trained, reverse=True):
+        missing, there = names[trained.index(False)], names[len(trained) - 1 - trained[::-1].index(True)]
         raise ConfigError(
             f"{folder}: holds stage {there}, and not {missing}, which comes before it; train that alone with "
             f"--stage {missing}, or name another folder with --out"

@@ -6,7 +6,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -20,14 +20,21 @@ from torch import Tensor
 
 from rlcap.building import begin_words
 from rlcap.checkpoint import (
+    BEST,
+    FOLDER,
+    LAST,
     STATE,
+    begun,
     check_same_recipe,
+    checkpoints,
     load_state,
+    newest_whole,
     random_states,
     restore_random_states,
     save_checkpoint,
+    sweep_up,
 )
-from rlcap.config import Experiment
+from rlcap.config import Experiment, in_updates
 from rlcap.contracts import Batch, Policy
 from rlcap.data.batches import training_batches
 from rlcap.data.sight import Sight
@@ -43,6 +50,7 @@ from rlcap.recipe import load_recipe, to_yaml
 from rlcap.samples import album_of, sample_pictures
 from rlcap.weights import WEIGHTS, load_weights
 
+Watch = Callable[[int, int, float], bool]  # told of each evaluation: update, how many are left, metric; True: stop
 PACKAGES = ("rlcap", "torch", "torchvision", "numpy", "h5py", "tensorboard", "gymnasium")
 
 
@@ -57,12 +65,15 @@ class Progress:
     symptoms: dict[str, Any] = field(default_factory=dict)  # what the observer remembers
 
 
-def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
-    """Trains as the config says, into `folder`, and returns it. `resume` goes on from its last checkpoint."""
-    last = folder / "checkpoints" / "last"
-    if not resume and (last.exists() or (folder / WEIGHTS).exists()):
+def train(experiment: Experiment, folder: Path, resume: bool = False, watch: Watch | None = None) -> Path:
+    """Trains as the config says, into `folder`, and returns it. `resume` goes on from its last checkpoint.
+
+    `watch` may end the run at an evaluation. What was evaluated in the moment of a kill is told to it again.
+    """
+    saved = checkpoints(folder)
+    if not resume and (saved or (folder / WEIGHTS).exists()):
         raise ConfigError(f"{folder}: holds a run already; go on with --resume, or name another folder with --out")
-    if resume and not last.exists():
+    if resume and (not begun(folder) or (folder / WEIGHTS).exists()):
         raise CheckpointError(f"{folder}: has no checkpoint to resume from; start it without --resume")
     if resume:
         check_same_recipe(load_recipe(folder / "config.yaml"), experiment, folder)
@@ -72,23 +83,27 @@ def train(experiment: Experiment, folder: Path, resume: bool = False) -> Path:
         album.there()  # a wrong folder is told now
     progress = Progress()
     with only_writer(folder):
-        if resume:
-            progress = _restore(made, folder)
+        sweep_up(folder)
+        if saved:
+            progress = _restore(made, newest_whole(folder))
             say(f"resumed at update {progress.update}")
         else:
+            if resume:
+                say(f"{folder}: was stopped before its first checkpoint, and begins anew")
             begin_words(experiment, made.model)
             _describe(made, folder)
         made.check_rewards()
         observer = Observer.of(experiment)
         observer.load_state_dict(progress.symptoms)
-        with Logger(folder, after=progress.update) as logger, _stop_at_signal() as stopped:
+        with Logger(folder, after=progress.update if saved else -1) as logger, _stop_at_signal() as stopped:
             logger.layout(rewards=made.judge is not None)
-            for symptom in [] if resume else before_training(experiment):
+            for symptom in [] if saved else before_training(experiment):
                 logger.warning(symptom.update, symptom.name, symptom.text)
+            enough = _out_of_patience(made, progress)  # a stage that stopped early and is resumed has nothing to do
             if experiment.training.start is not None and progress.best is None:
-                _evaluate(made, folder, progress, logger, observer)  # where the curves begin
-            if not _out_of_patience(made, progress):  # a stage that stopped early and is resumed has nothing to do
-                _loop(made, folder, progress, logger, observer, stopped)
+                enough = _evaluate(made, folder, progress, logger, observer, watch)  # where the curves begin
+            if not enough:
+                _loop(made, folder, progress, logger, observer, stopped, watch)
             if stopped:  # during the last update: this run is complete, and no other stage begins
                 raise KeyboardInterrupt(f"stopped by {stopped[0]} when {folder} was complete")
     return folder
@@ -101,9 +116,11 @@ def _loop(
     logger: Logger,
     observer: Observer,
     stopped: list[str],
+    watch: Watch | None,
 ) -> None:
     settings, course = made.experiment.training, made.course
-    evaluate_every = settings.evaluation_interval(len(made.plan))
+    evaluate_every = in_updates(settings.evaluate_every, len(made.plan))
+    save_every = settings.save_every and in_updates(settings.save_every, len(made.plan))
     batches = training_batches(made.batches, made.plan, settings.workers, pin=course.device.type == "cuda")
     ahead = itertools.islice(batches, course.updates - progress.update)
     clock = _Clock()
@@ -114,24 +131,27 @@ def _loop(
             metrics = _update(made, batch.to(course.device))
         except RlcapError:  # of a reward, say: what was learned so far is kept, and this batch is still to come
             made.plan.load_state_dict(here)
-            _save(made, folder / "checkpoints" / "last", progress)
+            _save(made, folder, progress, logger)
             raise
         progress.update += 1
         clock.updated(batch.words.shape[0] * batch.words.shape[1])
         done, stopping = progress.update == course.updates, bool(stopped)
         logging = done or progress.update % settings.log_every == 0
         evaluating = done or progress.update % evaluate_every == 0
-        if logging or evaluating or stopping:  # weights that hold NaN are never kept
+        saving = not evaluating and (stopping or (save_every and progress.update % save_every == 0))
+        if logging or evaluating or saving:  # weights that hold NaN are never kept
             _stop_if_not_finite(metrics, progress.update)
         if logging:
             _log(logger, observer, progress, {**metrics, **clock.read()})
         if evaluating:
-            if _evaluate(made, folder, progress, logger, observer):
-                say(f"stopped early: {settings.metric} has not gained for {settings.patience} evaluations")
+            if _evaluate(made, folder, progress, logger, observer, watch):
+                why = f"{settings.metric} has not gained for {settings.patience} evaluations"
+                say(f"stopped early: {why if _out_of_patience(made, progress) else 'not worth going on with'}")
                 break
             clock = _Clock()
+        if saving:
+            _save(made, folder, progress, logger)
         if stopping and not done:
-            _save(made, folder / "checkpoints" / "last", progress)
             raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
         here = made.plan.state_dict()
         clock.ready()
@@ -156,7 +176,9 @@ def _log(logger: Logger, observer: Observer, progress: Progress, figures: Mappin
     progress.symptoms = observer.state_dict()
 
 
-def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger, observer: Observer) -> bool:
+def _evaluate(
+    made: Materials, folder: Path, progress: Progress, logger: Logger, observer: Observer, watch: Watch | None
+) -> bool:
     """Scores the evaluated split, keeps the best checkpoint; True when it is time to stop."""
     settings = made.experiment.training
     result = made.evaluate()
@@ -170,15 +192,16 @@ def _evaluate(made: Materials, folder: Path, progress: Progress, logger: Logger,
     sign = -1 if settings.metric in LOWER_IS_BETTER else 1
     gained = progress.best is None or sign * value > sign * progress.best
     progress.without_gain = 0 if gained else progress.without_gain + 1
-    if gained:
-        progress.best, progress.best_update = value, progress.update
-        _save(made, folder / "checkpoints" / "best", progress)
-    _save(made, folder / "checkpoints" / "last", progress)
     if isinstance(result, Evaluation):
         for number, picture in enumerate(_samples(made), 1):
             logger.image(progress.update, f"samples/{result.split}/{number}", picture)
+    if gained:
+        progress.best, progress.best_update = value, progress.update
+    left = made.course.updates - progress.update
+    enough = watch is not None and watch(progress.update, left, value)  # before the checkpoint: none goes untold
+    _save(made, folder, progress, logger, best=gained)
     say(f"update {progress.update}: {result.split} {result.line()}{' (best so far)' if gained else ''}")
-    return _out_of_patience(made, progress)
+    return enough or _out_of_patience(made, progress)
 
 
 def _out_of_patience(made: Materials, progress: Progress) -> bool:
@@ -203,7 +226,9 @@ def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:
             )
 
 
-def _save(made: Materials, folder: Path, progress: Progress) -> None:
+def _save(made: Materials, run: Path, progress: Progress, logger: Logger, best: bool = False) -> None:
+    """As the last checkpoint of the run, and as its best, too. What was logged so far is on the disk before."""
+    logger.flush()
     state = {
         "trainer": made.trainer.state_dict(),
         "rewards": None if made.judge is None else made.judge.state_dict(),
@@ -212,7 +237,9 @@ def _save(made: Materials, folder: Path, progress: Progress) -> None:
         "progress": asdict(progress),
     }
     meta = {"update": progress.update, "best": progress.best, **_fingerprints(made)}
-    save_checkpoint(folder, made.trainer.networks, state, meta)
+    if best:
+        save_checkpoint(run / FOLDER / BEST, made.trainer.networks, state, meta)
+    save_checkpoint(run / FOLDER / LAST, made.trainer.networks, state, meta, made.experiment.training.keep)
 
 
 def _fingerprints(made: Materials) -> dict[str, str]:
@@ -220,9 +247,9 @@ def _fingerprints(made: Materials) -> dict[str, str]:
     return {"vocabulary": made.model.codec.fingerprint, "captions": made.data.meta["fingerprints"]["captions"]}
 
 
-def _restore(made: Materials, folder: Path) -> Progress:
-    """Puts policy, trainer and plan where the last checkpoint left them."""
-    last = folder / "checkpoints" / "last"
+def _restore(made: Materials, last: Path) -> Progress:
+    """Puts policy, trainer and plan where the checkpoint left them."""
+    folder = last.parent.parent
     state, meta = load_state(last)
     for name, here in _fingerprints(made).items():
         if meta.get(name) != here:

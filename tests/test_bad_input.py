@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from rlcap.data.features import EncoderCard, FeatureWriter
 from rlcap.data.scenes import write_images
 from rlcap.data.vocabulary import Vocabulary
 from rlcap.errors import DataError
-from rlcap.files import atomic_folder, only_writer
+from rlcap.files import SUMS, atomic_folder, only_writer, write_sums
 from rlcap.loggers import Logger
 from rlcap.weights import load_weights
 
@@ -163,25 +164,21 @@ def test_words_of_another_run_of_the_same_number(place, refused):
 @pytest.mark.parametrize(
     ("file", "damage", "said"),
     [
-        ("state.pt", half, "state.pt: is damaged or cut short; put a copy of run/checkpoints/best in the place"),
-        ("state.pt", holding("not a zip"), "state.pt: is damaged or cut short"),
-        ("state.pt", gone, "state.pt: cannot be read (No such file or directory)"),
+        ("state.pt", holding("not a zip"), "state.pt: is no part of a checkpoint"),
+        ("state.pt", gone, "state.pt: is no part of a checkpoint"),
         ("state.pt", lambda path: torch.save({"trainer": {}}, path), "state.pt: does not fit this trainer (KeyError"),
         ("state.pt", lambda path: torch.save([1], path), "state.pt: holds no part of a checkpoint"),
-        ("meta.json", half, "meta.json: is damaged or cut short"),
         ("meta.json", holding("[]"), "meta.json: holds no part of a checkpoint"),
         ("meta.json", holding("{}"), "was trained with vocabulary None"),
         ("weights.safetensors", half, "cannot be read as weights"),
     ],
 )
-def test_a_damaged_checkpoint_is_not_resumed(place, refused, file, damage, said):
-    damage(place / "run/checkpoints/last" / file)
-    resume = ("train", *PIXELS, "data.path=scenes", "training.updates=3", "--out", "run", "--resume")
-    assert said in refused(*resume)
-    if damage is half and file == "state.pt":
-        shutil.rmtree("run/checkpoints/last")
-        shutil.copytree("run/checkpoints/best", "run/checkpoints/last")
-        assert main(["--quiet", *resume]) == 0, "the remedy that is named helps"
+def test_what_another_program_wrote_as_a_checkpoint_is_not_resumed(place, refused, file, damage, said):
+    last = place / "run/checkpoints/last"
+    damage(last / file)
+    (last / SUMS).unlink()
+    write_sums(last)
+    assert said in refused("train", *PIXELS, "data.path=scenes", "training.updates=3", "--out", "run", "--resume")
 
 
 @pytest.mark.parametrize(
@@ -201,6 +198,23 @@ def test_a_run_resumes_only_as_it_began(place, refused, recipe, said):
     else:
         recipe = (*recipe, "data.path=scenes")
     assert said in refused("train", *recipe, "--out", "run", "--resume")
+
+
+def test_a_run_imports_nothing_that_merely_lies_about(place, refused, capsys):
+    """Neither from its own folder nor from the current one, unless it is allowed to."""
+    ours = "from pathlib import Path\nfrom rlcap.models.soft_attention import SoftAttention as Theirs\n"
+    for folder in (place, place / "run"):
+        (folder / "theirs.py").write_text(f"{ours}Path('imported').touch()\n")
+    config = place / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("name: soft_attention", "name: theirs:Theirs"))
+    resume = ("train", "run/config.yaml", "--out", "run", "--resume")
+    for words in (("evaluate", "run"), ("caption", "run", "pictures"), ("export", "run", "--out", "new"), resume):
+        assert "if you trust it and it lies in the current folder, add --allow theirs" in refused(*words)
+    assert not Path("imported").exists()
+    path = list(sys.path)
+    assert main(["--quiet", "evaluate", "run", "--allow", "theirs"]) == 0
+    assert Path("imported").exists()
+    assert sys.path == path
 
 
 def test_a_run_may_be_moved_and_go_on_longer(place):
@@ -441,10 +455,14 @@ def disk_with_room_for(size: int) -> Iterator[None]:
     ],
 )
 def test_a_full_disk(place, refused, room, words, said):
-    train = f"train {' '.join(PIXELS)} data.path=scenes --out new".replace("1 update ", "1_update ")
+    recipe = PIXELS
+    if isinstance(
+        room, str
+    ):  # for all but the end of that file: without pictures, those of a checkpoint are the largest
+        recipe = (*FROZEN, "data.features=features.h5")
+        room = Path("frozen/checkpoints/best", room).stat().st_size - 1000
+    train = f"train {' '.join(recipe)} data.path=scenes --out new".replace("1 update ", "1_update ")
     picture = next(Path("pictures").iterdir()).name
-    if isinstance(room, str):  # for all but the end of that file: of a checkpoint, state.pt is the largest
-        room = Path("run/checkpoints/best", room).stat().st_size - 1000
     argv = words.replace("TRAIN", train).replace("PICTURE", picture).split()
     with disk_with_room_for(room):
         line = refused(*(word.replace("_update", " update") for word in argv))

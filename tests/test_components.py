@@ -49,7 +49,7 @@ def test_a_module_in_the_current_folder_is_found_and_hides_nothing(user):
     name = user.module("class Mine: pass")
     (user.path / "colorsys.py").write_text("raise RuntimeError('the installed one comes first')")
     before = list(sys.path)
-    assert find("policy", f"{name}:Mine").__name__ == "Mine"
+    assert find("policy", f"{name}:Mine", [user.path]).__name__ == "Mine"
     assert sys.path == [*before, str(user.path)]  # at the end
     assert find("policy", "colorsys:rgb_to_hsv") is not None
     assert sys.path == [*before, str(user.path)]
@@ -66,7 +66,7 @@ def test_a_module_beside_the_recipe_comes_before_one_in_the_current_folder(user,
     beside.mkdir()
     name = user.module("class Mine: place = 'current'")
     (beside / f"{name}.py").write_text("class Mine: place = 'beside'")
-    assert find("policy", f"{name}:Mine", beside=beside).place == "beside"
+    assert find("policy", f"{name}:Mine", [beside, user.path]).place == "beside"
 
 
 def test_three_ways_to_fail_have_three_messages(user):
@@ -75,13 +75,13 @@ def test_three_ways_to_fail_have_three_messages(user):
     unwritten = user.module("import a_module_that_nobody_wrote")
     broken = user.module("class Mine:\n    def (:\n")
     with pytest.raises(ComponentError) as absent:
-        find("policy", f"{good}x:Mine")
+        find("policy", f"{good}x:Mine", [Path.cwd()])
     assert f"no module is called '{good}x' (did you mean '{good}'?)" in str(absent.value)
     assert str(user.path) in str(absent.value)
     with pytest.raises(ComponentError, match=rf"{good}.py has no 'Mime' \(did you mean 'Mine'\?\)"):
-        find("policy", f"{good}:Mime")
+        find("policy", f"{good}:Mime", [Path.cwd()])
     with pytest.raises(ComponentError, match=r"has no 'Absent' \(known: Mine, Other\)"):
-        find("policy", f"{good}:Absent")
+        find("policy", f"{good}:Absent", [Path.cwd()])
     for name, said in (
         (bad, rf"{bad}.py:4: fails while it is imported: ZeroDivisionError: "),
         (
@@ -91,7 +91,7 @@ def test_three_ways_to_fail_have_three_messages(user):
         (broken, rf"{broken}.py:2: fails while it is imported: SyntaxError: "),
     ):
         with pytest.raises(ComponentError, match=said) as failed:
-            find("policy", f"{name}:Mine")
+            find("policy", f"{name}:Mine", [Path.cwd()])
         assert "\n" not in str(failed.value)
 
 
@@ -109,7 +109,7 @@ def test_a_malformed_name_is_refused(name):
 def test_a_constant_is_no_component(user):
     name = user.module("SIZE = 3")
     with pytest.raises(ComponentError, match="is a int: it must be a class or a function"):
-        find("policy", f"{name}:SIZE")
+        find("policy", f"{name}:SIZE", [Path.cwd()])
 
 
 PLUGIN = """
@@ -158,7 +158,7 @@ PLUGIN = """
 @pytest.fixture
 def plugin(user):
     name = user.module(PLUGIN)
-    return lambda attribute: find("policy", f"{name}:{attribute}")
+    return lambda attribute: find("policy", f"{name}:{attribute}", [Path.cwd()])
 
 
 def test_arguments_come_out_as_the_constructor_takes_them(plugin):

@@ -15,6 +15,7 @@ from rlcap.config import (
     Decoding,
     Experiment,
     Training,
+    in_updates,
 )
 from rlcap.errors import ConfigError
 from rlcap.recipe import load_recipe, recipes, revised, to_yaml
@@ -292,10 +293,10 @@ def test_words_and_numbers_follow_yaml_1_2(recipe, written, value):
 
 
 def test_intervals_count_in_epochs_or_updates():
-    assert Training(epochs=1).evaluation_interval(100) == 100
-    assert Training(epochs=1, evaluate_every="0.5 epochs").evaluation_interval(101) == 50
-    assert Training(epochs=1, evaluate_every="500 updates").evaluation_interval(100) == 500
-    assert Training(epochs=1, evaluate_every="0.001 epochs").evaluation_interval(100) == 1
+    assert in_updates(Training(epochs=1).evaluate_every, 100) == 100
+    assert in_updates("0.5 epochs", 101) == 50
+    assert in_updates("500 updates", 100) == 500
+    assert in_updates("0.001 epochs", 100) == 1
 
 
 def test_a_section_is_revised_under_the_same_rules():

@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 from itertools import count
+from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
@@ -53,7 +54,7 @@ def written(module):
 
     def write(text):
         name = module(text)
-        find("reward", f"{name}:judge")
+        find("reward", f"{name}:judge", [Path.cwd()])
         return sys.modules[name].judge
 
     return write
@@ -304,7 +305,7 @@ def test_a_recipe_checks_the_functions_settings_and_ours(references, four, modul
         def judge(captions, old=1, *, images, limit: int = 10, kind: Literal["words", "letters"] = "words"):
             return [limit * old for _ in captions]
     """)
-    factory = find("reward", f"{name}:judge")
+    factory = find("reward", f"{name}:judge", [Path.cwd()])
     resolved, problems = resolved_arguments(factory, {"limit": 3})
     assert not problems
     assert resolved == {"workers": 0, "time_limit": None, "constant": False, "limit": 3, "kind": "words"}

@@ -69,6 +69,11 @@ def perform(given: Sequence[str]) -> int:
     except SystemExit as stop:  # argparse has said all
         return int(stop.code or 0)
     progress.QUIET = arguments.quiet
+    if arguments.allow:
+        from rlcap.components import allow
+
+        for module in arguments.allow:
+            allow(module)
     status: int = _module(arguments.command).run(arguments)
     return status
 
@@ -136,6 +141,9 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
 def _add_switches(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--quiet", action="store_true", help="no progress, only results")
+    parser.add_argument(
+        "--allow", metavar="MODULE", action="append", default=[], help="a run may import it from the current folder"
+    )
 
 
 def _report(message: str, status: int, debug: bool) -> int:

@@ -18,6 +18,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     action = {"extract": _extract, "import": _import, "check": _check}[arguments.action]
+    if ":" in (getattr(arguments, "encoder", None) or ""):  # one's own, which may lie in the current folder
+        from pathlib import Path
+
+        from rlcap.components import find
+
+        find("encoder", arguments.encoder, [Path.cwd()])
     try:
         return action(arguments)
     except KeyboardInterrupt as stop:
