@@ -44,7 +44,9 @@ class Descent:
             groups, self.factors = _encoder_apart(network, self.parameters), [1.0, settings.encoder_lr / settings.lr]
         classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
         parts = [{"params": group} for group in groups]
-        self.optimiser = classes[settings.name](parts, lr=settings.lr, weight_decay=settings.weight_decay)
+        kind: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+        self.fused = settings.name != "rmsprop" and all(each.is_cuda for each in self.parameters)
+        self.optimiser = classes[settings.name](parts, **kind, **({"fused": True} if self.fused else {}))
 
     def rate(self) -> float:
         """The learning rate of the next step."""
@@ -60,16 +62,26 @@ class Descent:
         return settings.lr * (settings.floor + (1 - settings.floor) * falling[settings.decay])
 
     def step(self, loss: Tensor) -> dict[str, Tensor]:
-        """Descends on `loss`; the gradient's norm before clipping and the rate, detached."""
+        """Descends on `loss`; the gradient's norm before clipping and the rate, detached.
+
+        Where one of the first two is not finite nothing moves, and the schedule goes on.
+        """
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
         rate = self.rate()
         for group, factor in zip(self.optimiser.param_groups, self.factors, strict=True):
             group["lr"] = rate * factor
-        self.optimiser.step()
+        self._move(torch.isfinite(norm) & torch.isfinite(loss.detach()))
         self.done += 1
         return {"optimiser/gradient_norm": norm.detach(), "optimiser/rate": torch.tensor(rate)}
+
+    def _move(self, finite: Tensor) -> None:
+        if self.fused:  # decides on the device, by a flag that torch's own scaler of gradients sets, too
+            vars(self.optimiser)["found_inf"] = (~finite).float()
+            self.optimiser.step()
+        elif finite:
+            self.optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimiser": self.optimiser.state_dict(), "done": self.done}

@@ -109,6 +109,7 @@ class Training:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: NotNegative = 0  # processes that load batches
     log_every: Positive = 10  # updates
+    not_finite: Literal["stop", "skip"] = "stop"  # at an update whose loss, reward or gradient is not a finite number
     threads: Positive | None = None  # of torch on the CPU; None: torch decides
     start: str | None = None  # a run whose best weights are the first ones here, as RL needs them
     word_vectors: str | None = None  # a text file (GloVe, word2vec) that fills the word embedding, unless `start` does

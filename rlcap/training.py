@@ -1,68 +1,38 @@
 """The one outer loop: batches, trainer.update, evaluation, logging, checkpoints."""
 
 import itertools
-import json
-import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from rlcap.building import begin_words
-from rlcap.checkpoint import (
-    BEST,
-    FOLDER,
-    LAST,
-    STATE,
-    begun,
-    check_same_recipe,
-    checkpoints,
-    load_state,
-    newest_whole,
-    random_states,
-    restore_random_states,
-    save_checkpoint,
-    sweep_up,
-)
+from rlcap.checkpoint import begun, check_same_recipe, checkpoints, newest_whole, sweep_up
 from rlcap.config import Experiment, in_updates
 from rlcap.contracts import Batch, Policy
 from rlcap.data.batches import training_batches
-from rlcap.data.sight import Sight
-from rlcap.errors import CheckpointError, ConfigError, DataError, RlcapError
+from rlcap.errors import CheckpointError, ConfigError, RlcapError
 from rlcap.evaluation import Evaluation
-from rlcap.files import only_writer, write_text
+from rlcap.files import only_writer
+from rlcap.guard import Guard, NotFiniteError
 from rlcap.loggers import Logger
 from rlcap.materials import Materials, gather
 from rlcap.metrics import LOWER_IS_BETTER
 from rlcap.observer import Observer, before_training
 from rlcap.progress import say, track
-from rlcap.recipe import load_recipe, to_yaml
+from rlcap.recipe import load_recipe
 from rlcap.samples import album_of, sample_pictures
-from rlcap.weights import WEIGHTS, load_weights
+from rlcap.standing import Progress, describe, keep, restore, state_of
+from rlcap.weights import WEIGHTS
 
 Watch = Callable[[int, int, float], bool]  # told of each evaluation: update, how many are left, metric; True: stop
-PACKAGES = ("rlcap", "torch", "torchvision", "numpy", "h5py", "tensorboard", "gymnasium")
-
-
-@dataclass
-class Progress:
-    """Where the run stands; saved with every checkpoint."""
-
-    update: int = 0
-    best: float | None = None
-    best_update: int = 0
-    without_gain: int = 0  # evaluations since the best
-    symptoms: dict[str, Any] = field(default_factory=dict)  # what the observer remembers
 
 
 def train(experiment: Experiment, folder: Path, resume: bool = False, watch: Watch | None = None) -> Path:
@@ -85,13 +55,13 @@ def train(experiment: Experiment, folder: Path, resume: bool = False, watch: Wat
     with only_writer(folder):
         sweep_up(folder)
         if saved:
-            progress = _restore(made, newest_whole(folder))
+            progress = restore(made, newest_whole(folder))
             say(f"resumed at update {progress.update}")
         else:
             if resume:
                 say(f"{folder}: was stopped before its first checkpoint, and begins anew")
             begin_words(experiment, made.model)
-            _describe(made, folder)
+            describe(made, folder)
         made.check_rewards()
         observer = Observer.of(experiment)
         observer.load_state_dict(progress.symptoms)
@@ -124,14 +94,18 @@ def _loop(
     batches = training_batches(made.batches, made.plan, settings.workers, pin=course.device.type == "cuda")
     ahead = itertools.islice(batches, course.updates - progress.update)
     clock = _Clock()
+    guard = Guard(made, folder)
     here = made.plan.state_dict()
     for batch in track(ahead, f"training {made.experiment.name}", course.updates, progress.update):
         clock.waited()
+        before = state_of(made, progress) | {"plan": here}
         try:
-            metrics = _update(made, batch.to(course.device))
-        except RlcapError:  # of a reward, say: what was learned so far is kept, and this batch is still to come
-            made.plan.load_state_dict(here)
-            _save(made, folder, progress, logger)
+            batch = batch.to(course.device)
+            metrics = _update(made, batch)
+            guard.watch(progress.update + 1, batch, before, metrics)
+        except RlcapError as error:  # of a reward, say: what was learned so far is kept, this batch is still to come
+            logger.flush()
+            keep(made, folder, error.before if isinstance(error, NotFiniteError) else before)
             raise
         progress.update += 1
         clock.updated(batch.words.shape[0] * batch.words.shape[1])
@@ -139,8 +113,6 @@ def _loop(
         logging = done or progress.update % settings.log_every == 0
         evaluating = done or progress.update % evaluate_every == 0
         saving = not evaluating and (stopping or (save_every and progress.update % save_every == 0))
-        if logging or evaluating or saving:  # weights that hold NaN are never kept
-            _stop_if_not_finite(metrics, progress.update)
         if logging:
             _log(logger, observer, progress, {**metrics, **clock.read()})
         if evaluating:
@@ -150,7 +122,8 @@ def _loop(
                 break
             clock = _Clock()
         if saving:
-            _save(made, folder, progress, logger)
+            logger.flush()
+            keep(made, folder, state_of(made, progress))
         if stopping and not done:
             raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
         here = made.plan.state_dict()
@@ -199,7 +172,8 @@ def _evaluate(
         progress.best, progress.best_update = value, progress.update
     left = made.course.updates - progress.update
     enough = watch is not None and watch(progress.update, left, value)  # before the checkpoint: none goes untold
-    _save(made, folder, progress, logger, best=gained)
+    logger.flush()  # what lies before a checkpoint will not be logged again
+    keep(made, folder, state_of(made, progress), best=gained)
     say(f"update {progress.update}: {result.split} {result.line()}{' (best so far)' if gained else ''}")
     return enough or _out_of_patience(made, progress)
 
@@ -213,87 +187,6 @@ def _samples(made: Materials) -> list[Image]:
     assert isinstance(made.model, Policy)
     album = album_of(made.experiment, made.store, made.evaluated)
     return [] if album is None else sample_pictures(made.model, album, made.experiment, made.course.device)
-
-
-def _stop_if_not_finite(metrics: Mapping[str, Tensor], update: int) -> None:
-    for name, value in sorted(metrics.items(), key=lambda item: not item[0].startswith("reward/")):  # causes first
-        if not torch.isfinite(value).all():
-            if name.startswith("reward/"):
-                raise DataError(f"update {update}: {name} is {float(value)}; a reward must give finite numbers")
-            raise DataError(
-                f"update {update}: {name} is {float(value)}; check the features (rlcap features check) "
-                "or lower the learning rate (trainer.optimiser.lr)"
-            )
-
-
-def _save(made: Materials, run: Path, progress: Progress, logger: Logger, best: bool = False) -> None:
-    """As the last checkpoint of the run, and as its best, too. What was logged so far is on the disk before."""
-    logger.flush()
-    state = {
-        "trainer": made.trainer.state_dict(),
-        "rewards": None if made.judge is None else made.judge.state_dict(),
-        "plan": made.plan.state_dict(),
-        "random": random_states(),
-        "progress": asdict(progress),
-    }
-    meta = {"update": progress.update, "best": progress.best, **_fingerprints(made)}
-    if best:
-        save_checkpoint(run / FOLDER / BEST, made.trainer.networks, state, meta)
-    save_checkpoint(run / FOLDER / LAST, made.trainer.networks, state, meta, made.experiment.training.keep)
-
-
-def _fingerprints(made: Materials) -> dict[str, str]:
-    """Of what a run learns from: the words and the captions, wherever their files lie."""
-    return {"vocabulary": made.model.codec.fingerprint, "captions": made.data.meta["fingerprints"]["captions"]}
-
-
-def _restore(made: Materials, last: Path) -> Progress:
-    """Puts policy, trainer and plan where the checkpoint left them."""
-    folder = last.parent.parent
-    state, meta = load_state(last)
-    for name, here in _fingerprints(made).items():
-        if meta.get(name) != here:
-            raise CheckpointError(
-                f"{last}: was trained with {name} {meta.get(name)}, {made.data.path} has {here}; "
-                "use the data set that the run began with"
-            )
-    Sight.load(folder).check(made.store, folder)
-    load_weights(last / WEIGHTS, made.trainer.networks)
-    try:
-        made.trainer.load_state_dict(state["trainer"])
-        if made.judge is not None:
-            made.judge.load_state_dict(state["rewards"])
-        made.plan.load_state_dict(state["plan"])
-        restore_random_states(state["random"])
-        progress = Progress(**state["progress"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{last / STATE}: does not fit this trainer ({type(error).__name__}: {said}); resume the run with the "
-            "recipe and the version of rlcap that it began with"
-        ) from error
-    if progress.update > made.course.updates:
-        raise ConfigError(
-            f"{last}: has {progress.update} updates behind it, and the recipe asks for {made.course.updates}; raise "
-            "training.updates (or epochs) to go on"
-        )
-    return progress
-
-
-def _describe(made: Materials, folder: Path) -> None:
-    """What a reader of the run's folder needs: config, versions, vocabulary, what made the features."""
-    write_text(folder / "config.yaml", to_yaml(made.experiment))
-    versions: dict[str, Any] = {package: version(package) for package in PACKAGES}
-    versions |= {
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "device": str(made.course.device),
-    }
-    if made.course.device.type == "cuda":
-        versions["gpu"] = torch.cuda.get_device_name(made.course.device)
-    write_text(folder / "environment.json", json.dumps(versions, indent=2))
-    made.vocabulary.save(folder / "vocabulary.json")
-    Sight.of(made.store).save(folder)
 
 
 class _Clock:

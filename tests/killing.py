@@ -72,7 +72,7 @@ def left_by(run: Path) -> dict[str, Any]:
         board = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "images": 0}).Reload()
         for tag in board.Tags()["scalars"]:
             if not _of_time(tag):
-                found[f"{name}: curve {tag}"] = [(point.step, point.value) for point in board.Scalars(tag)]
+                found[f"{name}: curve {tag}"] = [(point.step, repr(point.value)) for point in board.Scalars(tag)]
         for tag in board.Tags()["images"]:
             found[f"{name}: pictures {tag}"] = [image.step for image in board.Images(tag)]
         for path in (folder / "captions").glob("*.json"):

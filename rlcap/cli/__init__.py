@@ -30,6 +30,7 @@ COMMANDS = {
     "score": "score any tool's captions against references, without a model",
     "correlate": "how well metrics agree with human judgements",
     "caption": "caption images",
+    "replay": "an update whose loss, reward or gradient was not finite, once more",
     "goals": "where a LeakGAN captioner's goals and gazes turn, and whether together",
     "check-reward": "try a reward on made-up scenes: problems, time, range",
     "check-env": "try an environment: gymnasium's contract, masks, both forms",
