@@ -57,7 +57,7 @@ class Draft:
     def __init__(self, path: Path, unused: Collection[str]) -> None:
         self.path, self.unused = path, unused
         folder = path.resolve().parent
-        of_a_run = (folder / "environment.json").exists() or (folder / "vocabulary.json").exists()
+        of_a_run = path.name == "config.yaml" and (folder / "vocabulary.json").exists()
         # Whose recipe it is that a run holds nobody knows: it finds no code but what is installed or allowed.
         self.folders = [] if of_a_run else [folder, Path.cwd()]
         self.origins: dict[Place, str] = {(): str(path)}  # in the order in which problems are told
