@@ -36,6 +36,7 @@ from rlcap.models.seeing import Seeing
 from rlcap.pictures import Picture
 from rlcap.recipe import load_recipe, load_stages, revised
 from rlcap.retrieval import Retrieval, retrieve
+from rlcap.seeds import refuse_seeds
 from rlcap.stages import train_stages
 from rlcap.text_evaluation import evaluate_text
 from rlcap.weights import WEIGHTS, find_weights, load_weights, run_folder, save_weights
@@ -250,6 +251,7 @@ def train(
     stages = load_stages(recipe, values, stage)
     last = stages[stage or list(stages)[-1]]
     target = Path(folder) if folder is not None else Path("runs") / last.name
+    refuse_seeds(target)
     trained = train_stages(stages, target, resume, stage)
     return load(trained / stage if stage else trained, device=last.training.device)
 

@@ -15,7 +15,7 @@ from torch import nn
 from rlcap.errors import CheckpointError
 from rlcap.files import as_umask
 
-WEIGHTS, STAGES = "weights.safetensors", "stages.json"
+WEIGHTS, STAGES, SEEDS = "weights.safetensors", "stages.json", "seeds.json"
 VOCABULARY = "vocabulary"  # whose fingerprint the weights carry: the same shapes can mean other words
 
 
@@ -26,6 +26,8 @@ class OtherModelError(CheckpointError):
 def run_folder(path: str | Path) -> Path:
     """The folder of a run; of a run of stages, that of the last one that has a checkpoint."""
     folder = Path(path)
+    if (folder / SEEDS).exists():
+        raise CheckpointError(f"{folder}: holds runs of several seeds; name one of them, such as {folder / 'seed1'}")
     if not (folder / STAGES).exists():
         return folder
     names: list[str] = json.loads((folder / STAGES).read_text(encoding="utf-8"))

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "train a recipe",
     "evaluate": "caption a split and score the captions",
     "score": "score any tool's captions against references, without a model",
+    "compare": "runs side by side: which differences are more than noise",
     "correlate": "how well metrics agree with human judgements",
     "caption": "caption images",
     "replay": "an update whose loss, reward or gradient was not finite, once more",

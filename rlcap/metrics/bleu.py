@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlcap.metrics.ngrams import ORDERS, Result, Words, check_pairs, count_ngrams
 
@@ -14,12 +16,27 @@ SMALL = 1e-9
 
 def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> tuple[Result, ...]:
     """BLEU-1, …, BLEU-4. The corpus values come from the summed counts; they are no means over images."""
+    counts = bleu_counts(captions, references)
+    scores = bleu_of(np.vstack([counts, counts.sum(0)]))
+    return tuple(Result(float(score[-1]), score[:-1]) for score in scores.T)
+
+
+def bleu_counts(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> NDArray[np.int64]:
+    """(images, 10): matches of order 1 to 4, n-grams of order 1 to 4, words, words of the closest reference."""
     check_pairs(captions, references)
-    # Of each image: matches of order 1 to 4, n-grams of order 1 to 4, words, words of the closest reference.
-    counts = np.array([_counts(*pair) for pair in zip(captions, references, strict=True)], dtype=np.int64)
-    corpus = _bleu(*counts.sum(0).tolist())
-    per_image = np.array([_bleu(*image) for image in counts.tolist()])
-    return tuple(Result(corpus[n], per_image[:, n]) for n in range(ORDERS))
+    return np.array([_counts(*pair) for pair in zip(captions, references, strict=True)], dtype=np.int64)
+
+
+def bleu_of(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(…, 10) counts, of one image or summed over many -> (…, 4).
+
+    Geometric means of the precisions up to each order, times the penalty for being short.
+    """
+    matches, ngrams = counts[..., :ORDERS], counts[..., ORDERS:-2]
+    ratio = (counts[..., -2:-1] + TINY) / (counts[..., -1:] + SMALL)  # of the lengths
+    brevity = np.exp(np.minimum(0, 1 - 1 / ratio))
+    products = np.cumprod((matches + TINY) / (ngrams + SMALL), axis=-1)
+    return np.asarray(products ** (1 / np.arange(1, ORDERS + 1)) * brevity)
 
 
 def smooth_bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]], order: int = ORDERS) -> list[float]:
@@ -50,15 +67,3 @@ def _counts(caption: Words, references: Sequence[Words]) -> list[int]:
     ngrams = [max(0, len(caption) - n) for n in range(ORDERS)]
     closest = min(map(len, references), key=lambda length: (abs(length - len(caption)), length))
     return [*matches, *ngrams, len(caption), closest]
-
-
-def _bleu(*counts: int) -> list[float]:
-    """Geometric means of the precisions up to each order, times the penalty for being short."""
-    matches, ngrams, (words, closest) = counts[:ORDERS], counts[ORDERS:-2], counts[-2:]
-    ratio = (words + TINY) / (closest + SMALL)
-    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-    product, scores = 1.0, []
-    for n in range(ORDERS):
-        product *= (matches[n] + TINY) / (ngrams[n] + SMALL)
-        scores.append(product ** (1 / (n + 1)) * brevity)
-    return scores
