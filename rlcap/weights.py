@@ -27,7 +27,8 @@ def run_folder(path: str | Path) -> Path:
     """The folder of a run; of a run of stages, that of the last one that has a checkpoint."""
     folder = Path(path)
     if (folder / SEEDS).exists():
-        raise CheckpointError(f"{folder}: holds runs of several seeds; name one of them, such as {folder / 'seed1'}")
+        one = next(iter(sorted(folder.glob("seed*/"))), folder / "seed1")
+        raise CheckpointError(f"{folder}: holds runs of several seeds; name one of them, such as {one}")
     if not (folder / STAGES).exists():
         return folder
     names: list[str] = json.loads((folder / STAGES).read_text(encoding="utf-8"))

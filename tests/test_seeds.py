@@ -9,8 +9,9 @@ from textwrap import dedent
 import pytest
 from safetensors.torch import load_file
 
+import rlcap
 from rlcap.cli import main
-from rlcap.errors import CheckpointError, RlcapError
+from rlcap.errors import CheckpointError, ConfigError, RlcapError
 from rlcap.recipe import load_recipe, load_stages
 from rlcap.seeds import Spread, Summary, seed_folders, train_seeds
 from rlcap.stages import train_stages
@@ -154,6 +155,13 @@ def test_folders_that_hold_something_else_are_refused(recipe, three, tmp_path, c
     assert "holds a run of 3 seeds" in capsys.readouterr().err
     assert main([*train, "--seeds", "3", "--stage", "first"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_who_needs_one_run_is_told_to_name_one(three, recipe, capsys):
+    assert main(["--quiet", "evaluate", str(three)]) == 2
+    assert f"{three}: holds runs of several seeds; name one of them, such as {three}/seed4" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="holds a run of 3 seeds"):
+        rlcap.train(recipe, three)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '["../elsewhere"]', "[1]", '["seed1", null]', "[" * 10_000])
