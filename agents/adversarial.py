@@ -77,6 +77,8 @@ class Adversarial:
     `alignment_weight` taught to tell it, at updates of likelihood.
     """
 
+    shares_batches = False  # with other processes
+
     def __init__(
         self,
         policy: Policy,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from rlcap import distributed, losses
 from rlcap.agents.optimisers import Descent, Optimiser
 from rlcap.agents.rollout import Rollout
 from rlcap.config import Positive
@@ -108,7 +109,7 @@ class MovingAverage(Nothing):
         return returns if self.average is None else returns - self.average.to(returns)
 
     def learn(self, rollout: Rollout) -> dict[str, Tensor]:
-        mean = rollout.rewards.mean()
+        mean = distributed.mean(losses.mean_of(rollout.rewards))
         before = mean if self.average is None else self.average.to(mean)
         self.average = self.momentum * before + (1 - self.momentum) * mean
         return {"baseline/average": self.average}
@@ -146,7 +147,7 @@ class Criticised(Nothing):
 
     def learn(self, rollout: Rollout) -> dict[str, Tensor]:
         rewards = rollout.rewards
-        loss = (self.critic(rollout.memory)[:, None] - rewards).square().mean()
+        loss = losses.mean_of((self.critic(rollout.memory)[:, None] - rewards).square())
         self.descent.step(loss)
         unexplained = loss.detach() / rewards.var(correction=0).clamp_min(1e-6)  # all equal: a number, not infinity
         return {"critic/loss": loss.detach(), "critic/explained": 1 - unexplained}

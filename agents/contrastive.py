@@ -27,6 +27,8 @@ from rlcap.models.scorer import Scorer, Towers
 class InfoNCE:
     """Trains two towers over the images of a batch and their captions (Radford et al. 2021, arXiv:2103.00020)."""
 
+    shares_batches = False  # with other processes
+
     def __init__(
         self,
         scorer: Scorer,

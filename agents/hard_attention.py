@@ -28,7 +28,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rlcap import losses
+from rlcap import distributed, losses
 from rlcap.agents.curves import gaze_curves
 from rlcap.agents.optimisers import Descent, Optimiser
 from rlcap.config import Positive, Weight
@@ -74,10 +74,10 @@ class VariationalBound:
         with self.course.autocast():
             scores = self.policy(batch.features, words, uniforms=uniforms, want=["attention"])
         likelihood = scores.log_prob.detach()
-        mean = losses.masked_mean(likelihood, mask)
+        mean = distributed.mean(losses.masked_mean(likelihood, mask))
         before = mean if self.average is None else self.average.to(mean)
         to_come = (likelihood - before).masked_fill(~mask, 0).flip(-1).cumsum(-1).flip(-1)
-        deviation = losses.masked_mean(to_come.square(), mask).sqrt()
+        deviation = distributed.mean(losses.masked_mean(to_come.square(), mask)).sqrt()
         bound = scores.log_prob + self.lambda_r * to_come / deviation.clamp_min(1) * scores.choice_log_prob
         loss = -losses.masked_mean(bound + self.lambda_e * scores.choice_entropy, mask)
         self.average = self.momentum * before + (1 - self.momentum) * mean

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from rlcap import distributed
 from rlcap.config import AboveZero, NotNegative, Rate, Weight
 from rlcap.contracts import Encoder
 from rlcap.errors import ConfigError
@@ -68,11 +69,12 @@ class Descent:
         """
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        distributed.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip or math.inf)
         rate = self.rate()
         for group, factor in zip(self.optimiser.param_groups, self.factors, strict=True):
             group["lr"] = rate * factor
-        self._move(torch.isfinite(norm) & torch.isfinite(loss.detach()))
+        self._move(torch.isfinite(norm) & torch.isfinite(distributed.mean(loss.detach())))
         self.done += 1
         return {"optimiser/gradient_norm": norm.detach(), "optimiser/rate": torch.tensor(rate)}
 

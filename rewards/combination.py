@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlcap import distributed
 from rlcap.components import find
 from rlcap.config import Term
 from rlcap.contracts import Candidates, Codec, Judgement, Reward
@@ -166,12 +167,12 @@ class Normaliser:
         """(B, N) -> (B, N). The sums merge as in Chan, Golub & LeVeque 1983; no number leaves the device."""
         if drawn:
             seen = values[:, :drawn].double()
-            total = self.count + seen.numel()
-            gap = seen.mean() - self.mean
-            self.squares = (
-                self.squares + (seen - seen.mean()).square().sum() + gap**2 * self.count * seen.numel() / total
-            )
-            self.mean = self.mean + gap * seen.numel() / total
+            many = distributed.size() * distributed.mean_count(seen.numel(), seen)
+            mean = distributed.size() * distributed.mean(seen.sum()) / many
+            apart = distributed.size() * distributed.mean((seen - mean).square().sum())
+            total, gap = self.count + many, mean - self.mean
+            self.squares = self.squares + apart + gap**2 * self.count * many / total
+            self.mean = self.mean + gap * many / total
             self.count = total
         deviation = (self.squares / self.count.clamp_min(1)).sqrt().clamp_min(1e-8)
         deviation = torch.where(self.count > 0, deviation, 1.0)  # nothing is known yet

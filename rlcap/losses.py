@@ -1,4 +1,7 @@
-"""Losses, and the credit that they are made of, as pure functions of tensors. Padding never counts."""
+"""Losses, and the credit that they are made of, as functions of tensors. Padding never counts.
+
+Where several processes share a batch, a mean is this one's part of it: theirs average to the mean of the whole batch.
+"""
 
 from collections.abc import Sequence
 
@@ -6,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlcap import distributed
 from rlcap.contracts import at_least_float32
 
 
@@ -27,7 +31,7 @@ def doubly_stochastic(attention: Tensor, mask: Tensor) -> Tensor:
     words than regions it cannot reach 0, and a region that is absent adds a constant 1.
     """
     looked = at_least_float32(attention).masked_fill(~mask[..., None], 0).sum(-2)
-    return (1 - looked).square().sum(-1).mean()
+    return mean_of((1 - looked).square().sum(-1))
 
 
 def info_nce(logits: Tensor) -> Tensor:
@@ -74,7 +78,7 @@ def minimum_risk(log_prob: Tensor, rewards: Tensor, alpha: float) -> Tensor:
     probability p^alpha, normalised among them.
     """
     shares = (alpha * log_prob).softmax(-1)
-    return -(shares * rewards.detach()).sum(-1).mean()
+    return -mean_of((shares * rewards.detach()).sum(-1))
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -152,10 +156,15 @@ def caption_mean(values: Tensor, mask: Tensor, length: int) -> Tensor:
     A mean over the words that count would divide by what was drawn: not the gradient of the mean reward any more
     (Liu et al. 2025, arXiv:2503.20783). The constant `length` keeps the size of such a mean.
     """
-    captions = mask.shape[0] * mask.shape[1]
+    captions = distributed.mean_count(mask.shape[0] * mask.shape[1], values)
     return values.masked_fill(~mask, 0).sum() / (captions * length)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values whose mask is True, 0 if there are none; the others may be anything, NaN too."""
-    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
+    return values.masked_fill(~mask, 0).sum() / distributed.mean(mask.sum()).clamp_min(1 / distributed.size())
+
+
+def mean_of(values: Tensor) -> Tensor:
+    """The mean of all of them."""
+    return values.sum() / distributed.mean_count(values.numel(), values)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from rlcap import distributed
 from rlcap.building import check_features, check_size, choose_precision, make_model, make_trainer, rows_for
 from rlcap.checkpoint import check_same_model
 from rlcap.config import Experiment
@@ -103,7 +104,7 @@ def gather(experiment: Experiment) -> Materials:
     np.random.seed(settings.seed % 2**32)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = choose_device(settings.device)
+    device = choose_device(distributed.own_device(settings.device))
     training, evaluated = data.split(experiment.data.train), data.split(experiment.data.evaluate)
     if not data.has_images:
         _check_text(experiment, data, training)

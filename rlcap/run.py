@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rlcap import distributed
 from rlcap.building import check_size, make_policy, rows_for
 from rlcap.components import name_of
 from rlcap.config import Experiment
@@ -252,7 +253,8 @@ def train(
     last = stages[stage or list(stages)[-1]]
     target = Path(folder) if folder is not None else Path("runs") / last.name
     refuse_seeds(target)
-    trained = train_stages(stages, target, resume, stage)
+    with distributed.joined():
+        trained = train_stages(stages, target, resume, stage)
     return load(trained / stage if stage else trained, device=last.training.device)
 
 

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -13,6 +13,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from rlcap import distributed
 from rlcap.building import begin_words
 from rlcap.checkpoint import begun, check_same_recipe, checkpoints, newest_whole, sweep_up
 from rlcap.config import Experiment, in_updates
@@ -48,12 +49,19 @@ def train(experiment: Experiment, folder: Path, resume: bool = False, watch: Wat
     if resume:
         check_same_recipe(load_recipe(folder / "config.yaml"), experiment, folder)
     made = gather(experiment)
+    if distributed.size() > 1 and not getattr(made.trainer, "shares_batches", True):
+        raise ConfigError(
+            f"trainer.name={experiment.trainer.name}: compares all captions of a batch, of which each process has a "
+            "part; start one"
+        )
     album = album_of(experiment, made.store, made.evaluated)
     if album is not None:
         album.there()  # a wrong folder is told now
     progress = Progress()
-    with only_writer(folder):
-        sweep_up(folder)
+    distributed.wait()  # nobody writes before all have looked
+    with only_writer(folder) if distributed.is_first() else nullcontext():
+        if distributed.is_first():
+            sweep_up(folder)
         if saved:
             progress = restore(made, newest_whole(folder))
             say(f"resumed at update {progress.update}")
@@ -61,11 +69,15 @@ def train(experiment: Experiment, folder: Path, resume: bool = False, watch: Wat
             if resume:
                 say(f"{folder}: was stopped before its first checkpoint, and begins anew")
             begin_words(experiment, made.model)
-            describe(made, folder)
+            if distributed.is_first():
+                describe(made, folder)
         made.check_rewards()
+        if distributed.rank() > 0:  # all else agrees, but not dropout
+            torch.manual_seed(experiment.training.seed + 10_007 * distributed.rank() + progress.update)
         observer = Observer.of(experiment)
         observer.load_state_dict(progress.symptoms)
-        with Logger(folder, after=progress.update if saved else -1) as logger, _stop_at_signal() as stopped:
+        after = progress.update if saved else -1
+        with Logger(folder, distributed.rank(), after) as logger, _stop_at_signal() as stopped:
             logger.layout(rewards=made.judge is not None)
             for symptom in [] if saved else before_training(experiment):
                 logger.warning(symptom.update, symptom.name, symptom.text)
@@ -74,6 +86,7 @@ def train(experiment: Experiment, folder: Path, resume: bool = False, watch: Wat
                 enough = _evaluate(made, folder, progress, logger, observer, watch)  # where the curves begin
             if not enough:
                 _loop(made, folder, progress, logger, observer, stopped, watch)
+            distributed.wait()  # a stage that follows reads what the first process has kept
             if stopped:  # during the last update: this run is complete, and no other stage begins
                 raise KeyboardInterrupt(f"stopped by {stopped[0]} when {folder} was complete")
     return folder
@@ -105,16 +118,17 @@ def _loop(
             guard.watch(progress.update + 1, batch, before, metrics)
         except RlcapError as error:  # of a reward, say: what was learned so far is kept, this batch is still to come
             logger.flush()
-            keep(made, folder, error.before if isinstance(error, NotFiniteError) else before)
+            if distributed.is_first():
+                keep(made, folder, error.before if isinstance(error, NotFiniteError) else before)
             raise
         progress.update += 1
         clock.updated(batch.words.shape[0] * batch.words.shape[1])
-        done, stopping = progress.update == course.updates, bool(stopped)
+        done, stopping = progress.update == course.updates, distributed.any_of(bool(stopped))
         logging = done or progress.update % settings.log_every == 0
         evaluating = done or progress.update % evaluate_every == 0
         saving = not evaluating and (stopping or (save_every and progress.update % save_every == 0))
         if logging:
-            _log(logger, observer, progress, {**metrics, **clock.read()})
+            _log(logger, observer, progress, {**_of_all(metrics), **clock.read()})
         if evaluating:
             if _evaluate(made, folder, progress, logger, observer, watch):
                 why = f"{settings.metric} has not gained for {settings.patience} evaluations"
@@ -123,9 +137,11 @@ def _loop(
             clock = _Clock()
         if saving:
             logger.flush()
-            keep(made, folder, state_of(made, progress))
+            if distributed.is_first():
+                keep(made, folder, state_of(made, progress))
         if stopping and not done:
-            raise KeyboardInterrupt(f"stopped by {stopped[0]} after update {progress.update}; go on with --resume")
+            by = stopped[0] if stopped else "another process"
+            raise KeyboardInterrupt(f"stopped by {by} after update {progress.update}; go on with --resume")
         here = made.plan.state_dict()
         clock.ready()
 
@@ -141,6 +157,14 @@ def _update(made: Materials, batch: Batch) -> dict[str, Tensor]:
         ) from error
 
 
+def _of_all(metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The means over all processes."""
+    if distributed.size() == 1:
+        return dict(metrics)
+    values = torch.stack([value.detach().float().cpu() for value in metrics.values()])
+    return dict(zip(metrics, distributed.mean(values), strict=True))
+
+
 def _log(logger: Logger, observer: Observer, progress: Progress, figures: Mapping[str, Tensor | float]) -> None:
     """Logs them, and warns of what they are a sign of."""
     read = logger.scalars(progress.update, figures)
@@ -152,7 +176,18 @@ def _log(logger: Logger, observer: Observer, progress: Progress, figures: Mappin
 def _evaluate(
     made: Materials, folder: Path, progress: Progress, logger: Logger, observer: Observer, watch: Watch | None
 ) -> bool:
-    """Scores the evaluated split, keeps the best checkpoint; True when it is time to stop."""
+    """Scores the evaluated split, keeps the best checkpoint; True when it is time to stop. Of several processes the
+    first does so, and the others wait.
+    """
+    enough = distributed.is_first() and _score(made, folder, progress, logger, observer, watch)
+    found: tuple[bool, float | None] = distributed.from_first((enough, progress.best))
+    enough, progress.best = found
+    return enough
+
+
+def _score(
+    made: Materials, folder: Path, progress: Progress, logger: Logger, observer: Observer, watch: Watch | None
+) -> bool:
     settings = made.experiment.training
     result = made.evaluate()
     value = result.corpus[settings.metric]

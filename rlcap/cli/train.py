@@ -20,6 +20,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rlcap import distributed
+
+    with distributed.joined():
+        return _train(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from rlcap.errors import ConfigError

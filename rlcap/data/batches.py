@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rlcap import distributed
 from rlcap.contracts import Batch, Codec, Features
 from rlcap.errors import RlcapError
 
@@ -75,6 +76,7 @@ class Plan:
             pool = sorted(order[first : first + POOL * self.images], key=lambda image: longest[int(image)])
             batches += [np.array(pool[i : i + self.images]) for i in range(0, len(pool), self.images)]
         shuffled = [batches[i] for i in random.permutation(len(batches))]
+        shuffled = [images[distributed.share(len(images))] for images in shuffled]
         return [(images, [chosen[int(image)] for image in images]) for images in shuffled[self.position :]]
 
     def advance(self) -> None:
