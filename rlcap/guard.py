@@ -1,7 +1,7 @@
 """Updates whose figures are not finite. The batch is kept for `rlcap replay`; training stops, or goes on without it.
 
-No optimiser moves along a gradient that is not finite (rlcap.agents.optimisers), so that no weight is ever lost.
-On a GPU the figures are read one update later: reading them at once would make the host wait at each update.
+No optimiser moves along a gradient that is not finite (rlcap.agents.optimisers), and buffers are set back: what was
+learned stays. On a GPU the figures are read one update later: reading them at once would make the host wait at each.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,7 @@ class Update(NamedTuple):
     before: Mapping[str, Any]  # where the run stood
     metrics: Mapping[str, Tensor]
     finite: Tensor  # bool
+    buffers: list[tuple[Tensor, Tensor]]  # each with a copy from before
 
 
 class NotFiniteError(DataError):
@@ -44,13 +45,19 @@ class Guard:
         self.skips = made.experiment.training.not_finite == "skip"
         self.unread: Update | None = None
         self.skipped = self.in_a_row = 0
+        self.buffers: list[tuple[Tensor, Tensor]] = []
+
+    def remember(self) -> None:
+        """Before an update: the running figures of batch norms, say, which move with each forward pass."""
+        networks = self.made.trainer.networks.values()
+        self.buffers = [(each, each.clone()) for network in networks for each in network.buffers()]
 
     def watch(self, number: int, batch: Batch, before: Mapping[str, Any], metrics: Mapping[str, Tensor]) -> None:
         """Has this update looked at, as soon as that costs nothing."""
         self.read()
         device = self.made.course.device
         values = [value.detach().float().reshape(()) for value in metrics.values() if value.device == device]
-        self.unread = Update(number, batch, before, metrics, torch.stack(values).isfinite().all())
+        self.unread = Update(number, batch, before, metrics, torch.stack(values).isfinite().all(), self.buffers)
         if device.type == "cpu":
             self.read()
 
@@ -60,6 +67,8 @@ class Guard:
         if update is None or bool(update.finite):
             self.in_a_row = 0 if update is not None else self.in_a_row
             return
+        for buffer, copy in update.buffers:
+            buffer.copy_(copy)
         where = self.folder / f"update_{update.number:07d}"
         told = f"update {update.number}: {_cause(update.metrics)}"
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1

@@ -112,6 +112,7 @@ def _loop(
     for batch in track(ahead, f"training {made.experiment.name}", course.updates, progress.update):
         clock.waited()
         before = state_of(made, progress) | {"plan": here}
+        guard.remember()
         try:
             batch = batch.to(course.device)
             metrics = _update(made, batch)

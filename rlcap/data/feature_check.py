@@ -9,7 +9,17 @@ import h5py
 import numpy as np
 
 from rlcap.data.dataset import DataSet
-from rlcap.data.feature_file import EncoderCard, Layout, open_hdf5, read_card, read_layout, read_names, reason
+from rlcap.data.feature_file import (
+    DAMAGE,
+    EncoderCard,
+    Layout,
+    damage_told,
+    open_hdf5,
+    read_card,
+    read_layout,
+    read_names,
+    reason,
+)
 from rlcap.progress import track
 
 BATCH = 32  # images in memory at once
@@ -61,7 +71,7 @@ def check_features(path: str | Path, against: str | Path | None = None) -> Check
     """Reads the whole file. What makes it unreadable is a DataError; all else is gathered."""
     path = Path(path)
     data = DataSet.load(against) if against is not None else None
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, damage_told(path):
         layout = read_layout(file, path)
         counts = file["counts"][:] if layout.varying else np.array([layout.item[0]])
         check = Check(
@@ -105,7 +115,7 @@ def _check_values(check: Check, file: h5py.File, counts: np.ndarray) -> None:
     for row in track(range(len(features)), "checking", len(features)):
         try:
             values = features[row].reshape(layout.item).astype(np.float32)
-        except OSError as error:
+        except DAMAGE as error:
             damaged.append(f"{check.names[row]} ({reason(error)})")
             continue
         values = values[: counts[row]] if layout.varying else values

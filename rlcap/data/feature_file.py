@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,6 +98,19 @@ def open_hdf5(path: Path) -> h5py.File:
             raise DataError(f"{path}: is not an HDF5 file; {remedy}") from error
         remedy = "copy it again, or extract or import it anew"
         raise DataError(f"{path}: cannot be opened ({reason(error)}); {remedy}") from error
+
+
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)  # as h5py tells it
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """What h5py stumbles over inside a file that it could open, as one line."""
+    try:
+        yield
+    except DAMAGE as error:
+        remedy = "the file is damaged: copy it again, or extract or import it anew"
+        raise DataError(f"{path}: cannot be read ({reason(error)}); {remedy}") from error
 
 
 def read_layout(file: h5py.File, path: Path) -> Layout:
