@@ -83,7 +83,7 @@ def test_killed_across_stages(scenes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sections", "times"), [(STAGES, 10), (HARD, 10), (LEAKGAN, 10)], ids=["stages", "hard_attention", "leakgan"]
+    ("sections", "times"), [(STAGES, 4), (HARD, 4), (LEAKGAN, 4)], ids=["stages", "hard_attention", "leakgan"]
 )
 def test_killed_again_and_again(sections, times, scenes, tmp_path):
     kills = compare(sections, scenes, tmp_path, times, seed=1, latest=150)
