@@ -48,12 +48,6 @@ trainer:
   alignment_words: [circle, square, star]
 {LIKELIHOOD}
 """
-MIXED = f"""
-{SOFT}
-trainer: {{name: scst, baseline: moving_average, rollout: {{samples: 2, length: 8}}, anneal: {{}}}}
-rewards: {{cider_d: 1.0}}
-{LIKELIHOOD}
-"""
 
 
 @pytest.fixture(scope="module")
