@@ -89,7 +89,9 @@ class Descent:
         return {"optimiser": self.optimiser.state_dict(), "done": self.done}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.optimiser.load_state_dict(state["optimiser"])
+        kept = state["optimiser"]  # perhaps of another device
+        groups = [{**each, "fused": self.fused or None} if "fused" in each else each for each in kept["param_groups"]]
+        self.optimiser.load_state_dict({**kept, "param_groups": groups})
         self.done = state["done"]
 
 

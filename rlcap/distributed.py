@@ -44,7 +44,7 @@ def joined() -> Iterator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    group.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    group.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     quiet, progress.QUIET = progress.QUIET, progress.QUIET or not is_first()
     try:
         yield
@@ -102,7 +102,7 @@ def any_of(flag: bool) -> bool:
     """Whether it is true of one process at least."""
     if size() == 1:
         return flag
-    found = torch.tensor(float(flag), device="cuda" if group.get_backend() == "nccl" else "cpu")
+    found = torch.tensor(float(flag))
     group.all_reduce(found, group.ReduceOp.MAX)
     return bool(found)
 

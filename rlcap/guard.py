@@ -56,7 +56,7 @@ class Guard:
         """Has this update looked at, as soon as that costs nothing."""
         self.read()
         device = self.made.course.device
-        values = [value.detach().float().reshape(()) for value in metrics.values() if value.device == device]
+        values = [value.detach().float().reshape(()) for value in metrics.values() if value.device.type == device.type]
         self.unread = Update(number, batch, before, metrics, torch.stack(values).isfinite().all(), self.buffers)
         if device.type == "cpu":
             self.read()
@@ -79,7 +79,7 @@ class Guard:
         if not self.skips:
             raise NotFiniteError(f"{told}, go on without it with --resume training.not_finite=skip", update.before)
         if self.in_a_row == MANY:
-            raise NotFiniteError(f"{told}; the {MANY} updates before it were skipped as well", update.before)
+            raise NotFiniteError(f"{told}; the {MANY - 1} updates before it were skipped as well", update.before)
         warn(f"warning: {told}; skipped")
 
 

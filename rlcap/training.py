@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -113,21 +114,19 @@ def _loop(
         clock.waited()
         before = state_of(made, progress) | {"plan": here}
         guard.remember()
-        try:
+        with _keeping(made, folder, logger, before):
             batch = batch.to(course.device)
             metrics = _update(made, batch)
             guard.watch(progress.update + 1, batch, before, metrics)
-        except RlcapError as error:  # of a reward, say: what was learned so far is kept, this batch is still to come
-            logger.flush()
-            if distributed.is_first():
-                keep(made, folder, error.before if isinstance(error, NotFiniteError) else before)
-            raise
         progress.update += 1
         clock.updated(batch.words.shape[0] * batch.words.shape[1])
         done, stopping = progress.update == course.updates, distributed.any_of(bool(stopped))
         logging = done or progress.update % settings.log_every == 0
         evaluating = done or progress.update % evaluate_every == 0
         saving = not evaluating and (stopping or (save_every and progress.update % save_every == 0))
+        if logging or evaluating or saving:
+            with _keeping(made, folder, logger, before):
+                guard.read()
         if logging:
             _log(logger, observer, progress, {**_of_all(metrics), **clock.read()})
         if evaluating:
@@ -145,6 +144,18 @@ def _loop(
             raise KeyboardInterrupt(f"stopped by {by} after update {progress.update}; go on with --resume")
         here = made.plan.state_dict()
         clock.ready()
+
+
+@contextmanager
+def _keeping(made: Materials, folder: Path, logger: Logger, before: Mapping[str, Any]) -> Iterator[None]:
+    """Where an update fails, by a reward, say, what was learned so far is kept, and its batch is still to come."""
+    try:
+        yield
+    except RlcapError as error:
+        logger.flush()
+        if distributed.is_first():
+            keep(made, folder, error.before if isinstance(error, NotFiniteError) else before)
+        raise
 
 
 def _update(made: Materials, batch: Batch) -> dict[str, Tensor]:

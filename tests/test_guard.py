@@ -123,5 +123,5 @@ def test_where_nothing_is_finite_any_more_it_stops_nevertheless(place, capsys):
         "trainer.optimiser.warmup=0",
     ]
     assert main([*words, "--out", "run", "training.not_finite=skip"]) == 2
-    assert "the 10 updates before it were skipped as well" in capsys.readouterr().err.splitlines()[-1]
+    assert "the 9 updates before it were skipped as well" in capsys.readouterr().err.splitlines()[-1]
     assert len(list(Path("run/cross_entropy/replay").iterdir())) == 3
